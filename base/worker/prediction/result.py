@@ -64,7 +64,7 @@ def result_to_batch(result: object, rows: int | None, schema: type[Schema] | Non
     if schema is not None and len(schema.columns()) == 1:
         (name,) = schema.columns()
     wanted = None if schema is None else schema.polars_schema().get(name)
-    frame = _frame_of(result, values, name, wanted)
+    frame = _to_frame(result, name, wanted) if values is None else _frame_of_arrow(pa.Table.from_arrays([values], names=[name]))
     if frame.width == 0 and schema is None and rows in {None, frame.height}:
         return batch_of_columns([], pa.schema([]), frame.height)  # the rows that it was given may have none
     if frame.width == 0:
@@ -85,10 +85,7 @@ def frame_of_result(result: object, name: str, wanted: pl.DataType | None = None
     Raises:
         BadResult: It is neither.
     """
-    return _frame_of(result, _to_array(result), name, wanted)
-
-
-def _frame_of(result: object, values: pa.Array[Any] | None, name: str, wanted: pl.DataType | None) -> pl.DataFrame:
+    values = _to_array(result)
     return _to_frame(result, name, wanted) if values is None else _frame_of_arrow(pa.Table.from_arrays([values], names=[name]))
 
 

@@ -182,7 +182,8 @@ class BatchQueue(Generic[R]):
         self.size += 1
         rows = request.row_count
         self.rows += rows
-        self._count(urgency, group, min(self._batch_max_rows, rows), request.size_bytes)
+        max_rows = self._batch_max_rows
+        self._count(urgency, group, rows if rows < max_rows else max_rows, request.size_bytes)  # noqa: FURB136 - `min` is a call
 
     def take_batch(self) -> list[R]:
         """Removes and returns the next batch: at most `batch_max_rows` rows, but at least one request; empty if no request waits."""
@@ -252,7 +253,7 @@ class BatchQueue(Generic[R]):
             taken.append(request)
             own = request.row_count
             rows += own
-            counted += min(self._batch_max_rows, own)
+            counted += own if own < self._batch_max_rows else self._batch_max_rows  # noqa: FURB136 - `min` is a call
             size_bytes += request.size_bytes
         for request in taken:
             del group.requests[request]
