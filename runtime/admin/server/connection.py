@@ -19,11 +19,15 @@ from runtime.admin.api.limits import HANG_UP, REQUEST_S
 from runtime.admin.api.responses import problem_response
 from runtime.http import head_rules
 from runtime.http.asgi_connection import AsgiConnection
-from runtime.http.lingering import has_unread_data, linger
+from runtime.http.lingering import LingeringTransport, has_unread_data
 
 if TYPE_CHECKING:
     from uvicorn import Config
     from uvicorn.server import ServerState
+
+_LINGERING_MAX = 4
+"""Connections that are open or closing, per connection that may be open. Beyond them a closed one is not read until its client ends, so
+that clients without a token cannot take all descriptors."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,10 @@ class AdminConnection(AsgiConnection):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Handles a new client. If there are too many, it replaces an idle one, or is refused."""
-        super().connection_made(transport)
+        lingering = LingeringTransport(transport, self)
+        super().connection_made(cast("asyncio.Transport", lingering))
+        if len(self.connections) > _LINGERING_MAX * self._limits.connections:
+            lingering.linger_no_more()
         self._start_timer(self._limits.head_s, self._close)
         others = [each for each in cast("set[AdminConnection]", self.connections) if each is not self and not each.transport.is_closing()]
         if len(others) >= self._limits.connections:
@@ -197,7 +204,7 @@ class AdminConnection(AsgiConnection):
         """Closes a connection between two requests, unless one has just come."""
         if not has_unread_data(self.transport):
             self._idle = False
-            linger(self.transport, self)
+            self.transport.close()
 
     def _close(self) -> None:
         """Closes the connection. The client may still read the sent data, for as long as a request may take."""

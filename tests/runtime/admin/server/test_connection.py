@@ -18,6 +18,8 @@ from runtime.admin.server.server import HttpServer
 HEAD = b"GET / HTTP/1.1\r\nHost: test\r\n"
 DEADLINE_S = 20.0
 LARGE = b"x" * 1_000_000
+LARGE_BODY_BYTES = 8_000_000
+"""More than the kernel and the server take before anything is read."""
 
 Sender = Callable[[asyncio.StreamWriter], None]
 """Sends more data."""
@@ -25,7 +27,10 @@ Sender = Callable[[asyncio.StreamWriter], None]
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
     """An application that does not read the body."""
-    await Response(LARGE if scope["path"] == "/large" else b"answered")(scope, receive, send)
+    response = Response(LARGE if scope["path"] == "/large" else b"answered")
+    if scope["path"] == "/closes":
+        response.headers["connection"] = "close"
+    await response(scope, receive, send)
 
 
 @asynccontextmanager
@@ -124,3 +129,26 @@ def test_a_connection_is_kept_between_requests_for_a_time_of_its_own(limits: Lim
             assert await reader.read() == b""
 
     asyncio.run(use_and_wait())
+
+
+@pytest.mark.parametrize(
+    ("first", "status"),
+    [
+        (b"GET / HTTP/9.9\r\n", b"400"),
+        (HEAD + b"X: " + b"y" * 1_000_000, b"400"),
+        (b"POST /closes HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000000\r\n\r\n", b"200"),
+    ],
+    ids=["not HTTP/1.1", "a long head", "a body that nobody reads"],
+)
+def test_a_client_gets_an_early_response_while_it_still_sends(first: bytes, status: bytes) -> None:
+    """What it has sent is unread when the connection is closed, for which the kernel would reset it. It also has not listened yet."""
+
+    async def send_and_read() -> None:
+        async with asyncio.timeout(DEADLINE_S), served(Limits()) as (reader, writer):
+            writer.write(first + b"x" * LARGE_BODY_BYTES)
+            await asyncio.sleep(0.2)
+            found = await reader.read()
+            assert found.split()[1] == status
+            assert found.count(b"HTTP/1.1 ") == 1
+
+    asyncio.run(send_and_read())
