@@ -13,11 +13,13 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from base.ipc.control import ControlMessage, Drain
 from base.log import LEVELS_ENV
+from runtime.supervisor.host.spawner import spawner
 from runtime.supervisor.processes.child_output import ChildOutput
 from runtime.supervisor.processes.control_socket import ControlSocket
 from runtime.supervisor.processes.sandbox import User
@@ -28,6 +30,9 @@ _EXIT_AFTER_DISCONNECT_S = 5.0
 """Time limit for the exit after a child closed its control socket or sent something invalid, in seconds. Afterwards it is killed."""
 
 _REAP_S = 5.0
+
+INTERPRETER = os.path.realpath(sys.executable)
+"""The interpreter of this process. Links in venvs lead to it."""
 
 
 def child_environment(parent: Mapping[str, str], additions: Mapping[str, str]) -> dict[str, str]:
@@ -57,6 +62,7 @@ class ProcessSpec:
         fds: Further descriptors that the child inherits under their own numbers.
         user: The user of the process; None for the user of this process.
         stopped_max_s: Time in seconds after which a process that was stopped (SIGSTOP) is killed; 0 for never.
+        program: The file to execute; None for the first word of the command. This process is blocked until the kernel has opened it.
     """
 
     argv: Sequence[str]
@@ -64,6 +70,7 @@ class ProcessSpec:
     fds: Sequence[int] = ()
     user: User | None = None
     stopped_max_s: float = 0.0
+    program: str | None = None
 
 
 class Child:
@@ -101,25 +108,25 @@ class Child:
         return self._process.pid
 
     def start(self) -> None:
-        """Spawns the process. Call it on the main thread: a child may request a signal at its parent's death, and the parent is a thread.
+        """Spawns the process.
 
         Raises:
             OSError: The process could not be spawned. Nothing of it is left.
         """
-        with self._control.open() as theirs:
-            try:
-                self._process = self._spawn(theirs.fileno())
-            except OSError:
-                self._control.close()
-                raise
-        try:
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self._control.close)
+            with self._control.open() as theirs:
+                read_fd, write_fd = os.pipe()
+                output = on_error.enter_context(open(read_fd, "rb", buffering=0))  # noqa: PTH123 - a descriptor
+                try:
+                    self._process = self._spawn(theirs.fileno(), write_fd)
+                finally:
+                    os.close(write_fd)
+            on_error.callback(self._abort_start)
             self._pidfd = os.pidfd_open(self._process.pid)
-        except OSError:
-            self._abort_start()
-            raise
-        assert self._process.stdout is not None
+            on_error.pop_all()
         self._loop = asyncio.get_running_loop()
-        self.output.start(self._process.stdout, self._process.pid)
+        self.output.start(output, self._process.pid)
         self._control.start()
         self._loop.add_reader(self._pidfd, self._reap)
 
@@ -169,29 +176,31 @@ class Child:
                 self._process.wait(timeout=_REAP_S)
             self._release()
 
-    def _spawn(self, control_fd: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, control_fd: int, output_fd: int) -> subprocess.Popen[bytes]:
         spec, user = self._spec, self._spec.user
-        return subprocess.Popen(
-            [*spec.argv, "--control-fd", str(control_fd)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**spec.env, LEVELS_ENV: "1"},
-            pass_fds=(control_fd, *spec.fds),
-            start_new_session=True,
-            umask=0o077,
-            user=user.uid if user else None,
-            group=user.gid if user else None,
-            extra_groups=user.groups if user else None,
-        )
+
+        def make_process() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                [*spec.argv, "--control-fd", str(control_fd)],
+                executable=spec.program,
+                stdin=subprocess.DEVNULL,
+                stdout=output_fd,
+                stderr=subprocess.STDOUT,
+                env={**spec.env, LEVELS_ENV: "1"},
+                pass_fds=(control_fd, *spec.fds),
+                start_new_session=True,
+                umask=0o077,
+                user=user.uid if user else None,
+                group=user.gid if user else None,
+                extra_groups=user.groups if user else None,
+            )
+
+        return spawner().spawn(make_process, (control_fd, output_fd, *spec.fds))
 
     def _abort_start(self) -> None:
         """Kills the process that was just spawned, since no descriptor is left to watch its exit."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        self._control.close()
 
     def _call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
         self._timers.append(self._loop.call_later(delay_s, callback))

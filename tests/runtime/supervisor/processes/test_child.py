@@ -17,6 +17,7 @@ import uvloop
 from base.ipc.control import Drain, Failed, Ready
 from base.ipc.front_door_control import Listening, Route, RoutingTable, TableApplied
 from base.ipc.release_spec import ReleaseSpec
+from runtime.supervisor.host.spawner import spawner
 from runtime.supervisor.processes.child import Child, ProcessSpec, child_environment, describe_exit
 from runtime.supervisor.processes.child_output import LINE_MAX_BYTES, TAIL_MAX_BYTES, LogRateLimit, LogTail
 
@@ -59,6 +60,7 @@ def run(request):
         started = []
 
         async def main():
+            spawner()  # it stays
             before = descriptors()
 
             def start(script, **options):
