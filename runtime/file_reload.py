@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from base.errors import PexdockError
+from runtime.blocking import BlockingThreads
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +38,14 @@ class FileReloader(Generic[T]):
         self.paths = paths
         self._load = load
         self._on_failure = on_failure
+        self._disk = BlockingThreads(1, ", ".join(map(str, paths)))
         self._fingerprint: bytes | None = None
         self._logged = ""
         self.value: T | None = None
         self.failed = False
 
     def load(self) -> T:
-        """Loads the value and returns it.
+        """Loads the value and returns it. Blocks.
 
         Raises:
             PexdockError, OSError, ValueError: The files cannot be used.
@@ -52,8 +54,11 @@ class FileReloader(Generic[T]):
         self.value = value = self._load()
         return value
 
-    def reload_if_changed(self) -> bool:
-        """Loads the value if the files have changed since the last attempt. Returns whether there is a new value."""
+    async def reload_if_changed(self) -> bool:
+        """Loads the value, on a thread, if the files have changed since the last attempt. Returns whether there is a new value."""
+        return await self._disk.run(self._reload_if_changed)
+
+    def _reload_if_changed(self) -> bool:
         found = fingerprint(self.paths)
         if found == self._fingerprint:
             return False

@@ -1,7 +1,7 @@
 """Watches files that operators may replace or remove while Pexdock runs: keys, lists, certificates and logs.
 
 It uses inotify, and no timer. Files are polled only where the kernel reports no changes: on a file system of another machine, or if the
-limits of inotify are reached.
+limits of inotify are reached. All looks at the files are on a thread, since a file server may hang.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask, Watch
 
 from base.telemetry.append_log import STDOUT
+from runtime.blocking import BlockingThreads
 
 log = logging.getLogger(__name__)
 
@@ -69,35 +70,39 @@ class FileWatch:
 
     Args:
         paths: Files, or folders of files, which need not exist yet.
-        on_change: Called when one of them may have changed. It must compare the content itself.
+        on_change: Called, and awaited if it must be, when one of them may have changed. It must compare the content itself.
     """
 
-    def __init__(self, paths: Sequence[Path], on_change: Callable[[], object]) -> None:
+    def __init__(self, paths: Sequence[Path], on_change: Callable[[], Awaitable[object] | None]) -> None:
         self._paths = paths
         self._on_change = on_change
+        self._disk = BlockingThreads(1, ", ".join(map(str, paths)))
         self._watches: dict[Path, Watch] = {}
 
     async def run(self) -> None:
         """Watches until this is cancelled. Polls if the kernel does not report changes."""
+        if not await self._disk.run(self._must_poll):
+            await self._watch()
+        while True:
+            await self._notify()
+            await asyncio.sleep(POLL_S)
+
+    def _must_poll(self) -> bool:
         silent = [folder for path in self._paths for folder in _folders(path) if not reports_changes(folder)]
         if silent:
             log.info("%s is polled every %g s, since its file system (%s) reports no changes", silent[0], POLL_S, file_system(silent[0]))
-        else:
-            await self._watch()
-        while True:
-            self._on_change()
-            await asyncio.sleep(POLL_S)
+        return bool(silent)
 
     async def _watch(self) -> None:
         """Watches until this is cancelled; returns if the limits of inotify are reached."""
         try:
             with Inotify() as inotify:
-                self._follow(inotify)
-                self._on_change()  # the files may have changed before the watch began
+                await self._disk.run(lambda: self._follow(inotify))
+                await self._notify()  # the files may have changed before the watch began
                 async for event in inotify:
                     self._drop_moved(inotify, event)
-                    self._follow(inotify)
-                    self._on_change()
+                    await self._disk.run(lambda: self._follow(inotify))
+                    await self._notify()
         except OSError as exc:
             names = ", ".join(map(str, self._paths))
             log.warning("%s: polled every %g s, since %s", names, POLL_S, explain_inotify_error(exc))
@@ -110,6 +115,10 @@ class FileWatch:
                 self._end(inotify, folder)
             elif Mask.IGNORED in event.mask:
                 del self._watches[folder]
+
+    async def _notify(self) -> None:
+        if (reaction := self._on_change()) is not None:
+            await reaction
 
     def _follow(self, inotify: Inotify) -> None:
         """Watches the folders that the paths lead to now, and no others."""

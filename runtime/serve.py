@@ -18,7 +18,6 @@ from runtime.admin.api.app import create_app
 from runtime.admin.api.context import AdminContext, UploadTarget
 from runtime.admin.server.listeners import AdminServers, connection_limits, open_listeners
 from runtime.path_errors import explain_os_error
-from runtime.pex import dist_file
 from runtime.pex.cache.store import PexCache
 from runtime.pex.locks import make_cache_folder
 from runtime.pex.trust.policy import load_trust_policy
@@ -27,6 +26,7 @@ from runtime.supervisor.host import log_buffer, run_dir
 from runtime.supervisor.host.listeners import bind_listeners
 from runtime.supervisor.host.log_buffer import LogBuffer
 from runtime.supervisor.host.run_dir import RunDir
+from runtime.supervisor.host.spawner import spawner
 from runtime.supervisor.processes.sandbox import Sandbox, User, scratch_root
 from runtime.supervisor.processes.start_limiter import StartLimiter
 from runtime.supervisor.releases.release_context import ReleaseContext
@@ -49,6 +49,7 @@ def serve(settings: Settings, show: Callable[[str], None], load: Callable[[], Se
         OSError: A folder cannot be used; as above.
     """
     _check_settings(settings)
+    spawner()  # before files are opened
     _make_cache_folder(settings)
     with (
         run_dir.lock_run_dir(settings.run_path) as own_run_dir,
@@ -60,11 +61,6 @@ def serve(settings: Settings, show: Callable[[str], None], load: Callable[[], Se
         _make_sandbox(settings) as sandbox,
     ):
         store = PexCache(settings.cache_path, log.info)
-        if not settings.dist_path.is_dir():
-            settings.dist_path.mkdir(parents=True, exist_ok=True)
-            if settings.dist_url is None:
-                log.warning("%s did not exist, and was made; set dist_path if the pexes are in another folder", settings.dist_path)
-        dist_file.remove_abandoned_files(settings.dist_path)
         try:
             context = _release_context(settings, store, own_run_dir, metrics.write_report, sandbox)
             supervisor = Supervisor(context, clients, policies, show, _checked(load), metrics.reopen)

@@ -38,11 +38,11 @@ class AppendLog:
     it was renamed or removed, and its folder is made again. An error is logged once, and every later write tries again.
 
     Args:
-        path: Path of the file; "-" is the standard output, or what `stdout_fd` leads to.
+        path: Path of the file; "-" is what `stdout_fd` leads to.
         what: Name of the lines in log messages, in the plural.
         setting: Name of the setting or parameter that has the path, for the same messages.
         weight_max: Total weight of lines that may be queued while a disk or the reader of a pipe is slow; more are dropped.
-        stdout_fd: Descriptor of the standard output; duplicated when this is entered.
+        stdout_fd: Descriptor of the standard output, or of the standard error, 2; duplicated when this is entered.
     """
 
     def __init__(self, path: str | Path, what: str, setting: str, weight_max: int, stdout_fd: int = 1) -> None:
@@ -64,7 +64,8 @@ class AppendLog:
         self._thread = threading.Thread(target=self._run, name=what, daemon=True)
 
     def __enter__(self) -> Self:
-        if self._stdout and (self._stdout_fd != 1 or sys.__stdout__ is not None):  # a closed descriptor 1 may belong to another file now
+        was_closed = {1: sys.__stdout__, 2: sys.__stderr__}.get(self._stdout_fd, self) is None  # its number may be of another file now
+        if self._stdout and not was_closed:
             with contextlib.suppress(OSError):  # it is closed; the first write reports that
                 self._fd = os.dup(self._stdout_fd)
         self._thread.start()
@@ -95,7 +96,8 @@ class AppendLog:
 
     @property
     def _name(self) -> str:
-        return "the standard output" if self._stdout else str(self._path)
+        standard = "the standard error" if self._stdout_fd == 2 else "the standard output"
+        return standard if self._stdout else str(self._path)
 
     def _run(self) -> None:
         self._write(lambda: ())  # reports a wrong path at once

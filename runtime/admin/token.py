@@ -53,8 +53,8 @@ class Token:
         self._file = FileReloader("admin API's token", [path], partial(read_token, path), "all requests over TCP are rejected")
         self._file.load()
 
-    def matches(self, given: str) -> bool:
+    async def matches(self, given: str) -> bool:
         """Returns whether `given` is the token, in constant time."""
-        self._file.reload_if_changed()
+        await self._file.reload_if_changed()
         token = self._file.value
         return token is not None and not self._file.failed and hmac.compare_digest(given.encode(), token.encode())

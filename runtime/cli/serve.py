@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from base.telemetry.append_log import STDOUT, AppendLog
 from runtime.cli.options import CONFIG, load_settings
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 _METAVARS = {"s": "SECONDS", "bytes": "SIZE", "path": "PATH", "url": "URL"} | dict.fromkeys(
     ("rows", "port", "release", "parallel", "doors", "requests", "nice", "percent", "min", "max"), "N"
 )
+
+_LOG_QUEUED_MAX_BYTES = 4 * 1024 * 1024
+"""Lines of the log that may be queued while nobody reads them; more are dropped, and only `pexdock logs` has them."""
 
 
 class ServeCommand(click.Command):
@@ -60,9 +64,10 @@ def serve(config: Path | None, **flags: str | None) -> None:
     from runtime.serve import serve as run  # noqa: PLC0415
 
     chosen = load_settings(flags, config)
-    _log_to_stderr(chosen.log_level)
     config = config or settings.found_file()  # if it is gone at a SIGHUP, this is an error instead of all defaults
-    run(chosen, _show, lambda: settings.load(flags, config))
+    with AppendLog(STDOUT, "lines of the log", "where standard error leads to", _LOG_QUEUED_MAX_BYTES, stdout_fd=2) as lines:
+        _log_to_stderr(lines, chosen.log_level)
+        run(chosen, _show, lambda: settings.load(flags, config))
 
 
 @click.command()
@@ -79,10 +84,23 @@ def key(name: str) -> None:
     click.echo(f"line, for the file that api_keys_path names: {line}")
 
 
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    for handler in logging.getLogger().handlers:
-        handler.setLevel(level.upper())  # the supervisor's log buffer may keep more than is printed
+class _QueuedLines(logging.Handler):
+    """Hands lines to a thread, since the disk of a log, or the reader of a pipe, may hang."""
+
+    def __init__(self, lines: AppendLog) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queues one record."""
+        line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+        self._lines.append_lines(lambda: (line,), len(line))
+
+
+def _log_to_stderr(lines: AppendLog, level: str) -> None:
+    handler = _QueuedLines(lines)
+    handler.setLevel(level.upper())  # the supervisor's log buffer may keep more than is printed
+    logging.basicConfig(handlers=[handler], level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
 
 
 def _show(text: str) -> None:

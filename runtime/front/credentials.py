@@ -6,9 +6,9 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from base.ipc.front_door_control import Configure
+from base.ipc.front_door_control import Configure, TlsFiles
 from runtime.file_reload import FileReloader, fingerprint
 from runtime.file_watch import FileWatch
 from runtime.http.api_keys import ApiKeys, read_keys
@@ -39,11 +39,9 @@ class CredentialWatcher:
         self._on_keys = on_keys
         self._on_tls_context = on_tls_context
         self._keys: FileReloader[ApiKeys] | None = None
-        self._tls: FileReloader[ssl.SSLContext] | None = None
+        self._tls: FileReloader[_LoadedTls] | None = None
         self.context: ssl.SSLContext | None = None
         self.paths: list[Path] = []
-        self._client_ca_paths: list[Path] = []
-        self._client_ca = b""
         if configure.api_keys_path is not None:
             path = Path(configure.api_keys_path)
             self._keys = FileReloader("API keys", [path], partial(read_keys, path), "the previous keys stay in force")
@@ -51,11 +49,10 @@ class CredentialWatcher:
         if configure.tls is not None:
             files = configure.tls
             paths = [Path(each) for each in (files.cert_path, files.key_path, files.client_ca_path) if each is not None]
-            self._tls = FileReloader("TLS files", paths, partial(make_context, files), "the previous TLS context stays in force")
-            self._client_ca_paths = [] if files.client_ca_path is None else [Path(files.client_ca_path)]
+            self._tls = FileReloader("TLS files", paths, partial(_load_tls, files), "the previous TLS context stays in force")
             self.paths += paths
 
-    def load(self) -> None:
+    async def load(self) -> None:
         """Loads all files for the first time. If API keys are configured but cannot be read, no client is admitted.
 
         Raises:
@@ -63,29 +60,39 @@ class CredentialWatcher:
         """
         if self._keys is not None:
             self._on_keys(ApiKeys())
-            self._reload_keys(self._keys)
+            await self._reload_keys(self._keys)
         if self._tls is not None:
-            self._client_ca = fingerprint(self._client_ca_paths)
-            self.context = self._tls.load()
+            self.context = self._tls.load().context
 
     async def run(self) -> None:
         """Reloads the files when they change, until this is cancelled."""
         await FileWatch(self.paths, self.reload).run()
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Reads the files that have changed again."""
         if self._keys is not None:
-            self._reload_keys(self._keys)
+            await self._reload_keys(self._keys)
         if self._tls is not None:
-            self._reload_tls(self._tls)
+            await self._reload_tls(self._tls)
 
-    def _reload_keys(self, keys: FileReloader[ApiKeys]) -> None:
-        if keys.reload_if_changed() and keys.value is not None:
+    async def _reload_keys(self, keys: FileReloader[ApiKeys]) -> None:
+        if await keys.reload_if_changed() and keys.value is not None:
             self._on_keys(keys.value)
 
-    def _reload_tls(self, tls: FileReloader[ssl.SSLContext]) -> None:
-        client_ca = fingerprint(self._client_ca_paths)
-        if tls.reload_if_changed() and tls.value is not None:
-            self.context = tls.value
-            self._on_tls_context(tls.value, close_existing=client_ca != self._client_ca)
-            self._client_ca = client_ca
+    async def _reload_tls(self, tls: FileReloader[_LoadedTls]) -> None:
+        before = tls.value
+        if await tls.reload_if_changed() and before is not None and tls.value is not None:
+            self.context = tls.value.context
+            self._on_tls_context(self.context, close_existing=tls.value.client_ca != before.client_ca)
+
+
+class _LoadedTls(NamedTuple):
+    """A TLS context, and the fingerprint of the client CAs in it."""
+
+    context: ssl.SSLContext
+    client_ca: bytes
+
+
+def _load_tls(files: TlsFiles) -> _LoadedTls:
+    client_ca = fingerprint([] if files.client_ca_path is None else [Path(files.client_ca_path)])
+    return _LoadedTls(make_context(files), client_ca)

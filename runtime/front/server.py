@@ -60,6 +60,7 @@ class FrontServer(uvicorn.Server):
         self._handshake_s = configure.tls_handshake_timeout_s
         self._credentials = CredentialWatcher(configure, service.require_keys, self.apply_tls)
         self._watching: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[None] | None = None
         self._acceptors: list[Acceptor] = []
         self._listening, self._stopped = asyncio.Event(), asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
@@ -70,7 +71,7 @@ class FrontServer(uvicorn.Server):
         Raises:
             BadTls: The certificate cannot be used.
         """
-        self._credentials.load()
+        await self._credentials.load()
         if self._credentials.paths:
             self._watching = asyncio.get_running_loop().create_task(self._credentials.run())
         self._serving = asyncio.get_running_loop().create_task(self._serve(list(sockets)))  # `serve` would handle signals
@@ -79,7 +80,7 @@ class FrontServer(uvicorn.Server):
     def reconfigure(self, configure: Configure) -> None:
         """Applies a new limit of connections, and reads API keys and TLS files again if they have changed."""
         self._connections.sweeper.connections_max = configure.connections_max
-        self._credentials.reload()
+        self._reloading = asyncio.get_running_loop().create_task(self._credentials.reload())
 
     async def stop(self) -> None:
         """Stops accepting connections, and returns when the requests that have come are answered or the time limit is over."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 from base.errors import PexRefused
 from runtime.blocking import BlockingThreads
 from runtime.file_watch import FileWatch
-from runtime.pex.cache.store import UnpackedBase
+from runtime.pex.cache.store import AdmittedPex, UnpackedBase
 from runtime.supervisor.dist.retries import failure_reason, is_transient
 from runtime.supervisor.releases.managed_release import ManagedRelease
 from runtime.supervisor.releases.release_context import ReleaseContext
@@ -84,12 +85,16 @@ class CacheRepair:
         path = context.settings.dist_path / managed.release.file
         admitted, base = files.admitted, _wanted_base(managed)
         if admitted is not None:
-            if base is not None and not base.exists:
-                raise PexRefused(f"its base {base.version} is missing there")
-            files.admitted = await self._threads.run(lambda: context.store.restore_release(admitted, path, base))
-            await self._threads.run(lambda: context.sandbox.cache_folder(context.settings.cache_path))
+            files.admitted = await self._threads.run(lambda: self._restore_release(admitted, path, base))
         elif base is not None:
             await self._threads.run(lambda: context.store.restore_base(base, path))
+
+    def _restore_release(self, admitted: AdmittedPex, path: Path, base: UnpackedBase | None) -> AdmittedPex:
+        if base is not None and not base.exists:
+            raise PexRefused(f"its base {base.version} is missing there")
+        restored = self._context.store.restore_release(admitted, path, base)
+        self._context.sandbox.make_cache_folder(self._context.settings.cache_path)
+        return restored
 
     def _report(self, restored: list[str], errors: dict[str, str]) -> None:
         cache = self._context.settings.cache_path

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
 from base.errors import PexdockError
+from runtime.blocking import BlockingThreads
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -34,11 +36,21 @@ class SettingsReloader:
         self._settings = settings
         self._load = load
         self._apply = apply
+        self._disk = BlockingThreads(1, "the files of settings")
+        self._reloading: set[asyncio.Task[None]] = set()
 
     def reload(self) -> None:
-        """Applies the changes that can be applied, and logs these and the others. Settings that cannot be used change nothing."""
+        """Starts to read the settings. Applies the changes that can be applied, and logs these and the others.
+
+        Settings that cannot be used change nothing.
+        """
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._reloading.add(task)
+        task.add_done_callback(self._reloading.discard)
+
+    async def _reload(self) -> None:
         try:
-            found = self._load()
+            found = await self._disk.run(self._load)
         except (PexdockError, OSError) as exc:
             log.error("the settings cannot be read again, and stay as they are: %s", exc)  # noqa: TRY400 - the reason is complete
             return

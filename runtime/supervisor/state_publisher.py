@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from base.ipc.front_door_control import RoutingTable
-from runtime.blocking import DiskThread
+from runtime.blocking import BlockingThreads
 from runtime.supervisor.host.run_dir import RunDir
 from runtime.supervisor.status.banner import announce
 from runtime.supervisor.status.state import State
@@ -40,9 +40,10 @@ class StatePublisher:
         self._current = current
         self._show: Callable[[str], None] | None = show
         self._published: State | None = None
-        self._disk = DiskThread("state file")
+        self._disk = BlockingThreads(1, f"run_path ({own.path})")
         self._unwritten: State | None = None  # the state to write next
         self._writing: asyncio.Task[None] | None = None
+        self._announcing: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None  # while the state file could not be written
         self._finished = False
         self.feed = StateFeed()
@@ -60,16 +61,17 @@ class StatePublisher:
             self.feed.notify()
             self._write(state)
 
-    def restore_file(self) -> None:
+    async def restore_file(self) -> None:
         """Writes the state file again if it was removed."""
-        if self._published is not None and not state_path(self._run_dir.path).exists():
+        if not await self._disk.run(state_path(self._run_dir.path).exists) and self._published is not None:
             self._write(self._published)
 
     def announce(self, table: RoutingTable) -> None:
-        """Prints the announcement. Idempotent."""
+        """Prints the announcement, on a thread, since nobody may read it. Idempotent."""
         if self._show is not None:
-            self._show(announce(self._current(), table.routes))
+            text, show = announce(self._current(), table.routes), self._show
             self._show = None
+            self._announcing = asyncio.get_running_loop().create_task(BlockingThreads(1).run(lambda: show(text)))
 
     async def finish(self) -> None:
         """Waits until the file is no longer being written. It is not written again."""
@@ -78,7 +80,6 @@ class StatePublisher:
             self._retry.cancel()
         if self._writing is not None:
             await self._writing
-        self._disk.close()
 
     def _write(self, state: State) -> None:
         """Starts to write the state file, or notes that it has to be written again."""

@@ -59,7 +59,7 @@ class AdminServer(Protocol):
     async def start(self) -> None:
         """Accepts connections."""
 
-    def restore(self) -> None:
+    async def restore(self) -> None:
         """Makes its Unix socket again if the file was removed."""
 
     async def close(self) -> None:
@@ -109,7 +109,6 @@ class Supervisor:
         self._reporter = StateReporter(settings, clients[0], self.fleet, self._front_doors, self._mirror_loop)
         self.publisher = StatePublisher(context.run_dir, self._reporter.make_state, show)
         self._state_metrics = StateMetrics(self.fleet.states, settings.measuring, context.report)
-        self._folders = FolderRepair(context, self.fleet.releases, store, self.publisher.restore_file)
         self._cache_repair = CacheRepair(context, self.fleet.releases)
         self._reloader = SettingsReloader(settings, load, self._apply_settings)
         self._context = context
@@ -130,7 +129,8 @@ class Supervisor:
         zombies.start()
         watching = loop.create_task(self._watch_dist())
         stopping = loop.create_task(self.shutdown.requested.wait())
-        file_watches = [loop.create_task(self._folders.run(admin.restore)), loop.create_task(self._cache_repair.run())]
+        folders = FolderRepair(self._context, self.fleet.releases, self.fleet.records.store, self.publisher.restore_file, admin.restore)
+        file_watches = [loop.create_task(folders.run()), loop.create_task(self._cache_repair.run())]
         if self._settings.emf_path is not None:
             file_watches.append(loop.create_task(watch_log(self._settings.emf_path, self._reopen_metrics)))
         if self._trust_files is not None:

@@ -83,17 +83,28 @@ class Uploads:
         _refuse_declared_length(request, limit)
         begun, limits = monotonic(), RequestLimits.from_scope(request.scope)
         limits.extend(_GRACE_S, limit + 1)
-        with self._reserved(name), _disk_errors(name), open_dist_file(self._target.path, name) as drop:
-            async for data in _chunks(request):
-                if drop.size_bytes + len(data) > limit:
-                    raise _too_large(limit)
-                await self._threads.run(lambda data=data: drop.write(data))  # type: ignore[misc]
-                limits.extend(begun + _GRACE_S + drop.size_bytes / _BYTES_PER_S_MIN - monotonic())
-            if drop.sha256 != digest:
-                raise Malformed(f"the body has sha256 {drop.sha256} instead of {digest}: upload it again")
-            await self._threads.run(lambda: _land(drop, name))
+        with self._reserved(name), _disk_errors(name):
+            async with self._open_file(name) as drop:
+                async for data in _chunks(request):
+                    if drop.size_bytes + len(data) > limit:
+                        raise _too_large(limit)
+                    await self._threads.run(lambda data=data: drop.write(data))  # type: ignore[misc]
+                    limits.extend(begun + _GRACE_S + drop.size_bytes / _BYTES_PER_S_MIN - monotonic())
+                if drop.sha256 != digest:
+                    raise Malformed(f"the body has sha256 {drop.sha256} instead of {digest}: upload it again")
+                await self._threads.run(lambda: _land(drop, name))
         log.info("%s: uploaded by an operator, %d bytes, sha256 %s", name, drop.size_bytes, drop.sha256)
         return Dropped(name, drop.size_bytes, drop.sha256)
+
+    @contextlib.asynccontextmanager
+    async def _open_file(self, name: str) -> AsyncIterator[DistFileWriter]:
+        """Opens a file of dist/, and removes it at the end unless it was published, on threads."""
+        opened = contextlib.ExitStack()
+        drop = await self._threads.run(lambda: opened.enter_context(open_dist_file(self._target.path, name)))
+        try:
+            yield drop
+        finally:
+            await self._threads.run(opened.close)
 
     @contextlib.contextmanager
     def _reserved(self, name: str) -> Iterator[None]:

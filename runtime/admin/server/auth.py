@@ -20,7 +20,7 @@ class TokenAuthMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application for a request that carries the token."""
         scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._token.matches(given.strip()):
+        if scheme.lower() == "bearer" and await self._token.matches(given.strip()):
             await self._app(scope, receive, send)
             return
         response = problem_response(Unauthorized("missing or invalid token; send `authorization: Bearer TOKEN`"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,16 +26,20 @@ class AdminCertificate:
     """
 
     def __init__(self, files: TlsFiles) -> None:
-        self._files = msgspec.structs.replace(files, client_ca_path=None)
-        self.context: ssl.SSLContext = tls.make_context(self._files)
+        files = msgspec.structs.replace(files, client_ca_path=None)
         paths = [Path(path) for path in (files.cert_path, files.key_path) if path is not None]
-        self._reloader = FileReloader("admin API's certificate", paths, self._load, "the previous one stays in force")
-        self._reloader.load()
+        self._reloader = FileReloader("admin API's certificate", paths, partial(tls.make_context, files), "the previous one stays in force")
+        self.context = self._reloader.load()
 
-    async def watch_files(self) -> None:
-        """Reloads the certificate when its files change, until cancelled. Files that cannot be used leave the loaded one in force."""
-        await FileWatch(self._reloader.paths, self._reloader.reload_if_changed).run()
+    async def watch_files(self, on_context: Callable[[ssl.SSLContext], None]) -> None:
+        """Reloads the certificate when its files change, until cancelled. Files that cannot be used leave the loaded one in force.
 
-    def _load(self) -> None:
-        tls.make_context(self._files)  # raises before anything is changed
-        self.context.load_cert_chain(self._files.cert_path, self._files.key_path)
+        Args:
+            on_context: Called with the context for new connections.
+        """
+
+        async def reload() -> None:
+            if await self._reloader.reload_if_changed() and self._reloader.value is not None:
+                on_context(self._reloader.value)
+
+        await FileWatch(self._reloader.paths, reload).run()

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import logging
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +18,7 @@ from runtime.admin.server.auth import TokenAuthMiddleware
 from runtime.admin.server.connection import Limits
 from runtime.admin.server.server import HttpServer, bind_unix, tcp_listeners, unix_listener
 from runtime.admin.token import BadToken, Token
+from runtime.blocking import BlockingThreads
 from runtime.settings import Settings
 from runtime.supervisor.host import run_dir
 from runtime.supervisor.host.listeners import local_url
@@ -71,33 +73,39 @@ class AdminServers:
     def __init__(self, app: ASGIApp, found: list[AdminListener], limits: Limits) -> None:
         self._unix_path = Path(found[0].socket.getsockname())
         self._servers = [_server(app, each, limits) for each in found]
-        self._certificates = list({id(each.certificate): each.certificate for each in found if each.certificate is not None}.values())
-        self._reloading: list[asyncio.Task[None]] = []
-        scheme = "https" if self._certificates else "http"
+        self._certificate = found[-1].certificate  # all listeners on TCP have the same
+        self._disk = BlockingThreads(1, f"run_path ({self._unix_path.parent})")
+        self._reloading: asyncio.Task[None] | None = None
+        scheme = "http" if self._certificate is None else "https"
         self.address = next((local_url(each.socket, scheme) for each in found if each.token is not None), "")
 
     async def start(self) -> None:
         """Starts to accept connections."""
-        loop = asyncio.get_running_loop()
-        self._reloading = [loop.create_task(certificate.watch_files()) for certificate in self._certificates]
+        if self._certificate is not None:
+            self._reloading = asyncio.get_running_loop().create_task(self._certificate.watch_files(self._apply_tls))
         for server in self._servers:
             await server.start()
 
-    def restore(self) -> None:
+    async def restore(self) -> None:
         """Binds the Unix socket again if its file was removed.
 
         Raises:
             CannotListen: It cannot be bound.
         """
-        if not self._unix_path.exists():
-            self._servers[0].replace_listener(bind_unix(self._unix_path))
+        listener = await self._disk.run(lambda: None if self._unix_path.exists() else bind_unix(self._unix_path))
+        if listener is not None:
+            self._servers[0].replace_listener(listener)
 
     async def close(self) -> None:
         """Closes all listeners and connections. Idempotent."""
-        for task in self._reloading:
-            task.cancel()
+        if self._reloading is not None:
+            self._reloading.cancel()
         for server in self._servers:
             await server.close()
+
+    def _apply_tls(self, context: ssl.SSLContext) -> None:
+        for server in self._servers[1:]:
+            server.apply_tls(context)
 
 
 def connection_limits(settings: Settings) -> Limits:

@@ -69,6 +69,12 @@ class HttpServer:
         self._config.load()
         self._start_accepting()
 
+    def apply_tls(self, context: ssl.SSLContext) -> None:
+        """Uses another TLS context for new connections."""
+        self._context = context
+        if self._acceptor is not None:
+            self._acceptor.context = context
+
     def replace_listener(self, listener: socket.socket) -> None:
         """Accepts connections on another bound socket from now on. Connections that exist go on."""
         if self._acceptor is not None:
@@ -96,12 +102,9 @@ class HttpServer:
 
 @contextlib.contextmanager
 def unix_listener(path: Path) -> Iterator[socket.socket]:
-    """Binds a Unix socket at `path`, and closes and removes it at the end; see `bind_unix`."""
+    """Binds a Unix socket at `path`, and closes it at the end; see `bind_unix`. The owner of the folder removes the file."""
     with bind_unix(path) as listener:
-        try:
-            yield listener
-        finally:
-            path.unlink(missing_ok=True)
+        yield listener
 
 
 def bind_unix(path: Path) -> socket.socket:

@@ -39,7 +39,7 @@ class MirrorLoop:
 
     async def run(self) -> None:
         """Synchronizes until this is cancelled. A running synchronization then safely continues on its thread until the process ends."""
-        if not self._mirror.is_empty:
+        if not await self._threads.run(lambda: self._mirror.is_empty):
             self.first_sync_done.set()
         failures = 0
         while True:

@@ -1,4 +1,7 @@
-"""Watches dist/: turns inotify events and listings into events of stable and removed files. Runs in the supervisor."""
+"""Watches dist/: turns inotify events and listings into events of stable and removed files. Runs in the supervisor.
+
+All looks at the folder are on a thread, one at a time, since it may be on a file server that hangs.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import asyncinotify
 from asyncinotify import Event, Inotify, Mask
 
+from runtime.blocking import BlockingThreads
 from runtime.file_watch import explain_inotify_error, file_system, reports_changes
+from runtime.pex.dist_file import remove_abandoned_files
 from runtime.pex.names import has_pex_suffix, is_pex_name
 from runtime.supervisor.dist.stability import FileRemoved, FileStable, FileStat, StabilityTracker
 
@@ -49,7 +53,8 @@ class DistWatcher:
         self._on_change = on_change
         self._poll_s, self._always_poll = poll_s, always_poll
         self._polls = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._check_s: float | None = None  # time of the next check without an event, by the monotonic clock
+        self._disk = BlockingThreads(1, f"dist_path ({path})")
         self._watch: asyncinotify.Watch | None = None
         self._ignored: set[str] = set()  # names that look like a pex but are not a file
         self._has_links = False  # the folder or an entry is a symbolic link, and its target is not watched
@@ -62,42 +67,50 @@ class DistWatcher:
         Raises:
             OSError: The folder can neither be read nor made at the start.
         """
-        try:
-            with self._open_inotify() as inotify:
-                first = self._tracker.start(self._list_files(), time.monotonic(), time.time_ns())
-                self._report(inotify, first)
-                if inotify is None:
-                    await asyncio.Event().wait()  # the timer does the rest
-                    return
-                async for event in inotify:
-                    self._handle_event(event)
-                    self._check(inotify)
-        finally:
-            if self._timer is not None:
-                self._timer.cancel()
+        with contextlib.ExitStack() as end:
+            inotify = await self._disk.run(lambda: self._open_inotify(end))
+            self._report(self._tracker.start(await self._disk.run(self._list_files), time.monotonic(), time.time_ns()))
+            await self._check_always(inotify)
 
-    @contextlib.contextmanager
-    def _open_inotify(self) -> Iterator[Inotify | None]:
-        """Yields inotify, which watches the folder; None if the folder must be polled.
+    async def _check_always(self, inotify: Inotify | None) -> None:
+        """Checks the folder after each event, and at the times that earlier checks have set. Never reads events faster than it checks."""
+        loop = asyncio.get_running_loop()
+        next_event: asyncio.Future[Event] | None = None
+        try:
+            while True:
+                if next_event is None or next_event.done():  # none ever comes if the folder is polled
+                    next_event = loop.create_future() if inotify is None else loop.create_task(inotify.get())
+                delay_s = None if self._check_s is None else max(0.0, self._check_s - time.monotonic())
+                await asyncio.wait({next_event}, timeout=delay_s)
+                await self._check(inotify, next_event.result() if next_event.done() else None)
+        finally:
+            if next_event is not None:
+                next_event.cancel()
+
+    def _open_inotify(self, end: contextlib.ExitStack) -> Inotify | None:
+        """Returns inotify, which watches the folder until `end`; None if the folder must be polled.
 
         Raises:
             OSError: The folder cannot be made.
         """
-        self._path.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            inotify, reason = None, "dist_poll is set"
-            if not self._always_poll and not reports_changes(self._path):
-                reason = f"its file system ({file_system(self._path)}) reports no changes"
-            elif not self._always_poll:
-                try:
-                    inotify = stack.enter_context(Inotify())
-                    self._add_watch(inotify)  # before the first listing, so that no change is missed between the two
-                except OSError as exc:
-                    inotify, reason = None, explain_inotify_error(exc)
-            self._polls = inotify is None
-            if self._polls:
-                log.warning("%s is listed every %g s (dist_poll_s): %s", self._path, self._poll_s, reason)
-            yield inotify
+        if not self._path.is_dir():
+            self._path.mkdir(parents=True, exist_ok=True)
+            log.warning("%s did not exist, and was made; set dist_path if the pexes are in another folder", self._path)
+        remove_abandoned_files(self._path)
+        reason = "dist_poll is set"
+        if not self._always_poll and not reports_changes(self._path):
+            reason = f"its file system ({file_system(self._path)}) reports no changes"
+        elif not self._always_poll:
+            try:
+                inotify = end.enter_context(Inotify())
+                self._add_watch(inotify)  # before the first listing, so that no change is missed between the two
+            except OSError as exc:
+                reason = explain_inotify_error(exc)
+            else:
+                return inotify
+        self._polls = True
+        log.warning("%s is listed every %g s (dist_poll_s): %s", self._path, self._poll_s, reason)
+        return None
 
     def _add_watch(self, inotify: Inotify | None) -> None:
         """Watches the folder that the path names now. If it is already watched, this is one system call without effect."""
@@ -120,38 +133,38 @@ class DistWatcher:
             elif event.mask & (Mask.CLOSE_WRITE | Mask.MOVED_TO):
                 self._tracker.on_closed(name)
 
-    def _check(self, inotify: Inotify | None, *, polled: bool = False) -> None:
-        """Lists the folder and reports changes. Without `polled` there was an event, which may or may not concern a pex."""
+    async def _check(self, inotify: Inotify | None, event: Event | None) -> None:
+        """Lists the folder and reports changes. An event may or may not concern a pex."""
         try:
-            self._add_watch(inotify)
-            found = self._list_files()
+            found = await self._disk.run(lambda: self._look(inotify, event))
         except OSError as exc:
             self._log_error(f"cannot read {self._path}, retrying every {_POLL_S:g} s: {exc}")
-            self._schedule_check(inotify, _POLL_S)
+            self._check_s = time.monotonic() + _POLL_S
             return
         self._log_error("")
-        self._report(inotify, self._tracker.update(found, time.monotonic()), polled=polled)
+        self._report(self._tracker.update(found, time.monotonic()), polled=event is None)
+
+    def _look(self, inotify: Inotify | None, event: Event | None) -> dict[str, FileStat]:
+        if event is not None:
+            self._handle_event(event)
+        self._add_watch(inotify)
+        return self._list_files()
 
     def _log_error(self, error: str) -> None:
         if error != self._error:
             self._error = error
             log.error("%s", error) if error else log.info("%s can be read again", self._path)
 
-    def _report(self, inotify: Inotify | None, events: Sequence[FileStable | FileRemoved], *, polled: bool = False) -> None:
+    def _report(self, events: Sequence[FileStable | FileRemoved], *, polled: bool = False) -> None:
         unstable = self._tracker.unstable_files()
         if not polled or events or unstable != self._reported_unstable:
             self._reported_unstable = unstable
             self._on_change(events, unstable)
-        due = self._tracker.next_check_s()
+        due_s, now_s = self._tracker.next_check_s(), time.monotonic()
         # Slightly late, since a check that is slightly early would need a second one.
-        delays = [] if due is None else [due - time.monotonic() + 0.001]
-        self._schedule_check(inotify, *delays, *([_POLL_S] if self._has_links else []), *([self._poll_s] if self._polls else []))
-
-    def _schedule_check(self, inotify: Inotify | None, *delays_s: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        check = partial(self._check, inotify, polled=True)
-        self._timer = asyncio.get_running_loop().call_later(min(delays_s), check) if delays_s else None
+        times = [] if due_s is None else [due_s + 0.001]
+        times += [now_s + interval_s for interval_s, needed in ((_POLL_S, self._has_links), (self._poll_s, self._polls)) if needed]
+        self._check_s = min(times, default=None)
 
     def _list_files(self) -> dict[str, FileStat]:
         """Returns the regular files, including the targets of links.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from base.errors import PexRefused
 from runtime.blocking import BlockingThreads
-from runtime.pex.cache.store import AdmittedPex
+from runtime.pex.cache.store import AdmittedPex, UnpackedBase
 from runtime.pex.file import PexFile, read_pex
-from runtime.pex.trust.policy import Untrusted
+from runtime.pex.trust.policy import TrustPolicy, Untrusted
 from runtime.supervisor.dist.retries import Retries, failure_reason, is_transient
 from runtime.supervisor.fleet.file_claims import FileClaims
 from runtime.supervisor.releases.managed_release import ManagedRelease
@@ -30,7 +31,7 @@ class Admission:
 
     Args:
         context: Parts of the supervisor that every release needs.
-        threads: Threads for blocking work.
+        threads: Threads for work in the cache, which does not wait for dist/.
         releases: All releases, to which new ones are added.
         claims: Files that each release holds.
         new_release: Makes the run-time side of a release.
@@ -49,6 +50,10 @@ class Admission:
         self._context = context
         self._dist_path, self._cache_path = context.settings.dist_path, context.settings.cache_path
         self._threads = threads
+        self._reading = BlockingThreads(context.settings.start_parallel)
+        self._trust_disk = BlockingThreads(1, "the files of trusted_keys_path, trusted_digests_path and signatures in dist_path")
+        self._readmitting: asyncio.Task[None] | None = None
+        self._readmit_again = False
         self._releases = releases
         self._claims = claims
         self._new_release = new_release
@@ -78,13 +83,20 @@ class Admission:
         self._start_task(managed, self._unpack(managed))
 
     def readmit_trusted(self) -> None:
-        """Verifies untrusted files again if a signature, a key or a list has changed since."""
-        trust = self._context.trust
-        for managed in list(self._releases):
-            evidence = managed.files.untrusted_evidence
-            if trust is not None and evidence is not None and managed.release.in_place:
+        """Starts to verify untrusted files again if a signature, a key or a list has changed since."""
+        if self._context.trust is None or not any(map(_is_untrusted, self._releases)):
+            return
+        self._readmit_again = True
+        if self._readmitting is None or self._readmitting.done():
+            self._readmitting = asyncio.get_running_loop().create_task(self._readmit_trusted(self._context.trust))
+
+    async def _readmit_trusted(self, trust: TrustPolicy) -> None:
+        while self._readmit_again and not self._stopped:
+            self._readmit_again = False
+            for managed in [managed for managed in self._releases if _is_untrusted(managed)]:
                 name = managed.release.file
-                if trust.evidence(self._dist_path / name) != evidence:
+                found = await self._trust_disk.run(functools.partial(trust.evidence, self._dist_path / name))
+                if _is_untrusted(managed) and found != managed.files.untrusted_evidence and not self._stopped:
                     managed.files.untrusted_evidence = None
                     self.admit_file(name)
 
@@ -123,13 +135,13 @@ class Admission:
             self.admit_file(name)
 
     async def _verify(self, managed: ManagedRelease) -> None:
-        path = await self._threads.run(lambda: self._context.trusted_path(self._dist_path / managed.release.file))
-        pex = await self._threads.run(lambda: read_pex(path, checksums=False))
+        path = await self._reading.run(lambda: self._context.trusted_path(self._dist_path / managed.release.file))
+        pex = await self._reading.run(lambda: read_pex(path, checksums=False))
         managed.files.pex = pex
         if pex.kind == "base":
             await self._unpack_base(managed, path, pex)
             return
-        admitted, copy = await self._threads.run(lambda: self._copy(path))
+        admitted, copy = await self._reading.run(lambda: self._copy(path))
         if self._is_new(managed, ReleaseState.VERIFYING, admitted.sha256):
             managed.set_admitted(admitted, copy)
 
@@ -140,7 +152,7 @@ class Admission:
     async def _unpack_base(self, managed: ManagedRelease, path: Path, pex: PexFile) -> None:
         managed.release.identity = Identity(pex.kind, pex.name, pex.version, "")
         managed.step(ReleaseEvent.IS_BASE)
-        base = await self._threads.run(lambda: self._context.store.unpack_base(path))
+        base = await self._reading.run(lambda: self._context.store.unpack_base(path))
         if self._is_new(managed, ReleaseState.UNPACKING, base.sha256):
             managed.files.base, managed.files.pex = base, base.pexfile
             managed.release.identity = Identity(pex.kind, pex.name, pex.version, base.sha256)
@@ -150,11 +162,20 @@ class Admission:
         admitted, base = managed.files.admitted, managed.files.base
         assert admitted is not None
         assert base is not None
-        argv = await self._threads.run(lambda: self._context.store.worker_command(admitted, base))
+        argv = await self._threads.run(lambda: self._make_command(admitted, base))
         if managed.release.state is ReleaseState.UNPACKING:
             managed.set_unpacked(argv)
+
+    def _make_command(self, admitted: AdmittedPex, base: UnpackedBase) -> list[str]:
+        self._context.sandbox.make_cache_folder(self._cache_path)
+        return self._context.store.worker_command(admitted, base)
 
     def _is_new(self, managed: ManagedRelease, expected: ReleaseState, sha256: str) -> bool:
         """Returns whether a release is still in the expected state, still has its file, and has content that no other release has."""
         release = managed.release
         return release.state is expected and release.in_place and not self._claims.claim_existing(managed, sha256)
+
+
+def _is_untrusted(managed: ManagedRelease) -> bool:
+    """Returns whether a file that is still in dist/ was refused because it is not trusted."""
+    return managed.files.untrusted_evidence is not None and managed.release.in_place

@@ -9,10 +9,12 @@ import contextlib
 import fcntl
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from base.errors import PexdockError
+from runtime.blocking import run_within
 
 LOCK = "lock"
 STATE = "state.json"
@@ -21,6 +23,9 @@ ADMIN = f"admin{SOCKET_SUFFIX}"
 
 _LOCK_ATTEMPTS = 100
 """Each fails only if another supervisor removes the folder at that very instant, so that even a few in a row mean something else."""
+
+REMOVE_MAX_S = 5.0
+"""Time limit for removing files at the end, in seconds."""
 
 
 class RunDirTaken(PexdockError):
@@ -40,6 +45,7 @@ class RunDir:
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
         self._lock = lock
+        self._restoring = threading.Lock()
 
     @property
     def is_present(self) -> bool:
@@ -49,18 +55,19 @@ class RunDir:
         return False
 
     def restore(self) -> bool:
-        """Makes and locks the directory again if it is not present. Returns whether it was made.
+        """Makes and locks the directory again if it is not present. Returns whether it was made. May be called from any thread.
 
         Raises:
             RunDirTaken: It cannot be made, another user has made it, or another supervisor uses it by now. Nothing was changed.
         """
-        if self.is_present:
-            return False
-        lock = _lock(self.path)
-        replaced, self._lock = self._lock, lock  # in this order, since a thread may ask `is_present`
-        os.close(replaced)
-        self.write_pid()
-        return True
+        with self._restoring:
+            if self.is_present:
+                return False
+            lock = _lock(self.path)
+            replaced, self._lock = self._lock, lock  # in this order, since a thread may ask `is_present`
+            os.close(replaced)
+            self.write_pid()
+            return True
 
     def write_pid(self) -> None:
         """Writes the id of this process into the lock file.
@@ -75,7 +82,10 @@ class RunDir:
             raise RunDirTaken(f"cannot use {self.path}: {exc.strerror}; make room, or choose another folder with --run-path") from exc
 
     def close(self) -> None:
-        """Removes the directory, unless another supervisor has made it, and releases the lock."""
+        """Removes the directory, unless another supervisor has made it, and releases the lock. Does not wait long for a disk that hangs."""
+        run_within(REMOVE_MAX_S, f"run_path ({self.path})", self._remove)
+
+    def _remove(self) -> None:
         if self.is_present:
             _remove_contents(self.path)
             (self.path / LOCK).unlink(missing_ok=True)  # still locked, so that a process that waits for the lock sees that its file is gone

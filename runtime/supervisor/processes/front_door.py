@@ -35,7 +35,7 @@ from base.ipc.metrics_report import MetricsReport
 from base.process import front_door_command
 from base.telemetry.append_log import STDOUT
 from runtime.supervisor.host.heartbeat import Heartbeat
-from runtime.supervisor.processes.child import Child, ProcessSpec, child_environment, describe_exit
+from runtime.supervisor.processes.child import INTERPRETER, Child, ProcessSpec, child_environment, describe_exit
 
 log = logging.getLogger(__name__)
 
@@ -125,9 +125,8 @@ class FrontDoorChild:
             with _stdout_for_child(wanted=self._limits.access_log == STDOUT) as stdout_fd:
                 fds = [listener.fileno() for listener in self._listeners]
                 argv, additions = front_door_command(fds, stdout_fd)
-                spec = ProcessSpec(
-                    argv, child_environment(os.environ, additions), [*fds, stdout_fd], stopped_max_s=self._timing.unresponsive_s
-                )
+                env = child_environment(os.environ, additions)
+                spec = ProcessSpec(argv, env, [*fds, stdout_fd], None, self._timing.unresponsive_s, INTERPRETER)
                 child = Child(self._name, spec, self._on_message, self._on_exit)
                 child.start()
         except OSError as exc:

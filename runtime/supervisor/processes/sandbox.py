@@ -13,7 +13,6 @@ import resource
 import shutil
 import signal
 import stat
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -23,6 +22,8 @@ from typing import NamedTuple
 from packaging.utils import canonicalize_name
 
 from base.errors import PexdockError
+from runtime.blocking import run_within
+from runtime.supervisor.host.run_dir import REMOVE_MAX_S
 
 INHERITED_VARIABLES = (
     *("PATH", "HOME", "USER", "LOGNAME", "HOSTNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "LD_*", "XDG_*", "DO_NOT_TRACK"),
@@ -141,13 +142,15 @@ class Sandbox:
         return f"; its memory limit is {self.max_bytes / 1e6:.0f} MB (worker_max_bytes)" if self.max_bytes and out_of_memory else ""
 
     def cache_folder(self, cache_path: Path) -> Path:
-        """Returns the folder for downloads of workers. Workers with a user of their own get a separate folder."""
-        if self.user is None:
-            return cache_path
-        folder = cache_path / "users" / str(self.user.uid)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chown(folder, self.user.uid, self.user.gid)
-        return folder
+        """Returns the folder for downloads of workers. Workers with a user of their own have a separate folder."""
+        return cache_path if self.user is None else cache_path / "users" / str(self.user.uid)
+
+    def make_cache_folder(self, cache_path: Path) -> None:
+        """Makes the folder for downloads of workers if they have a separate one. Blocks."""
+        if self.user is not None:
+            folder = self.cache_folder(cache_path)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.chown(folder, self.user.uid, self.user.gid)
 
 
 def _own_name() -> str:
@@ -156,11 +159,6 @@ def _own_name() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return str(os.getuid())
-
-
-def remove_in_background(folder: Path) -> None:
-    """Removes a worker's folder on a thread, since it may contain many files."""
-    threading.Thread(target=_remove, args=(folder,), daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -179,9 +177,7 @@ def scratch_root(path: Path, *, shared: bool) -> Iterator[Path]:
         _remove_worker_folders(path)
         yield path
     finally:
-        _remove_worker_folders(path)
-        with contextlib.suppress(OSError):
-            path.rmdir()  # fails if something else is in it
+        run_within(REMOVE_MAX_S, f"scratch_path ({path})", lambda: _remove_scratch_root(path))
 
 
 def make_scratch_root(path: Path, *, shared: bool) -> None:
@@ -200,12 +196,18 @@ def make_scratch_root(path: Path, *, shared: bool) -> None:
         raise PexdockError(f"cannot use {path}: {exc.strerror}; choose another folder with --scratch-path") from exc
 
 
+def _remove_scratch_root(path: Path) -> None:
+    _remove_worker_folders(path)
+    with contextlib.suppress(OSError):
+        path.rmdir()  # fails if something else is in it
+
+
 def _remove_worker_folders(path: Path) -> None:
     for folder in path.glob("w[0-9]*"):
-        _remove(folder)
+        remove_folder(folder)
 
 
-def _remove(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
     """Removes a folder, even if the model has removed its own permissions from folders in it."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():

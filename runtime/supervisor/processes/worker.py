@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from base.errors import PexdockError, Unavailable
@@ -112,11 +111,6 @@ class WorkerProcess:
         return self.run.child.pid if self.run.child else None
 
     @property
-    def socket_path(self) -> Path:
-        """Socket of the current run."""
-        return self.run.socket_path
-
-    @property
     def requests_sent(self) -> int:
         """Number of requests in the current run that front doors have reported."""
         return self.run.requests_sent
@@ -146,7 +140,7 @@ class WorkerProcess:
 
     def on_front_door_report(self, message: WorkerUnhealthy | RequestsSent) -> None:
         """Handles a report of a front door, which may be about another worker."""
-        if self.state is not WorkerState.READY or message.socket != str(self.socket_path):
+        if self.state is not WorkerState.READY or message.socket != str(self.run.socket_path):
             return
         if isinstance(message, RequestsSent):
             self.run.requests_sent += message.requests
@@ -169,19 +163,25 @@ class WorkerProcess:
 
     def _spawn(self) -> None:
         self.run = WorkerRun(self._template, self._on_message, self._on_exit)
+        self.run.task = asyncio.get_running_loop().create_task(self._spawn_run(self.run))
+
+    async def _spawn_run(self, run: WorkerRun) -> None:
+        """Spawns the process. Cancelled if the worker is no longer needed before it has one."""
         extra_niceness = 0 if self._owner.start_is_urgent else self._template.start_nice
         try:
-            self.run.spawn(proven=self._owner.loaded, extra_niceness=extra_niceness)
+            await run.spawn(proven=self._owner.loaded, extra_niceness=extra_niceness)
         except (OSError, PexdockError) as exc:
-            self.run.failure = f"cannot start a worker: {exc}"
-            self._call_later(0.0, lambda: self._on_exit(ExitCode.CRASHED))
+            run.failure = f"cannot start a worker: {exc}"
+            self._on_exit(ExitCode.CRASHED)
             return
         self._owner.changed()
         late = f"its worker was not ready within {self._template.start_timeout_s:g} s (start_timeout_s)"
         self._call_later(self._template.start_timeout_s, lambda: self.run.kill(late))
 
     def _step(self, event: WorkerEvent, reason: str = "") -> None:
-        self._cancel_timers()
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
         match self._machine.step(event):
             case WorkerAction.SPAWN:
                 self.restarts += 1
@@ -203,7 +203,8 @@ class WorkerProcess:
         self._end_start()
         if self.child is not None:
             self.child.kill()
-        else:  # it was still waiting for a start slot
+        else:  # it was still waiting for a start slot or a disk
+            self.run.cancel_task()
             self._call_later(0.0, lambda: self._on_exit(ExitCode.OK))
 
     def _end_start(self) -> None:
@@ -220,9 +221,7 @@ class WorkerProcess:
                 self._step(WorkerEvent.READY)
             case Ready() if self.state is WorkerState.STARTING:
                 self._end_start()
-                if self.run.hold_socket() and self._owner.accept_worker(message):
-                    self.run.on_ready()
-                    self._step(WorkerEvent.READY)
+                self.run.task = asyncio.get_running_loop().create_task(self._accept_run(self.run, message))
             case Described(release) if self.state is WorkerState.STARTING:
                 self._owner.on_described(release)
             case CacheEntries() | CacheRefreshed() | CacheRequestRefused() if rpc is not None and rpc.receive_response(message):
@@ -234,6 +233,12 @@ class WorkerProcess:
                 self._template.on_metrics(message)
             case _:
                 log.warning("%s sent an unexpected message: %s", self._template.title, type(message).__name__)
+
+    async def _accept_run(self, run: WorkerRun, ready: Ready) -> None:
+        """Takes the worker into service. Cancelled if its process exits before."""
+        if await run.hold_socket() and self.state is WorkerState.STARTING and self._owner.accept_worker(ready):
+            run.on_ready()
+            self._step(WorkerEvent.READY)
 
     def _on_exit(self, code: int) -> None:
         run = self.run
@@ -253,8 +258,3 @@ class WorkerProcess:
 
     def _call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
         self._timers.append(asyncio.get_running_loop().call_later(delay_s, callback))
-
-    def _cancel_timers(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()

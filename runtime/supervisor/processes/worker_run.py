@@ -1,4 +1,7 @@
-"""One run of a worker's process, from spawn to exit, and the resources that it uses. Runs in the supervisor."""
+"""One run of a worker's process, from spawn to exit, and the resources that it uses. Runs in the supervisor.
+
+Threads do everything that needs a disk, one step of a run after the other. So if a folder hangs, only the workers that need it wait.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ from pathlib import Path
 from base.backoff import Backoff
 from base.ipc.control import WARM_UP_ENV, WARM_UP_LENIENT, ControlMessage
 from base.ipc.metrics_report import MetricsReport
+from runtime.blocking import BlockingThreads
 from runtime.supervisor.host.niceness import LoweredPriority
 from runtime.supervisor.host.run_dir import SOCKET_SUFFIX, RunDir
-from runtime.supervisor.processes.child import Child, ProcessSpec, describe_exit
-from runtime.supervisor.processes.sandbox import Sandbox, remove_in_background
+from runtime.supervisor.processes.child import INTERPRETER, Child, ProcessSpec, describe_exit
+from runtime.supervisor.processes.sandbox import Sandbox, remove_folder
 from runtime.supervisor.processes.start_limiter import StartLimiter
 from runtime.supervisor.processes.worker_rpc import WorkerRpc
 
@@ -68,6 +72,7 @@ class WorkerRun:
         on_exit: Called with its exit status.
 
     Attributes:
+        task: Spawns the process, or takes it into service. It is cancelled if the process exits, or is no longer needed, before.
         child: The process; None before `spawn`, and after the exit.
         socket_path: Socket on which it listens for front doors; an empty path before `spawn`.
         rpc: Requests about its caches; None unless it is ready.
@@ -80,8 +85,11 @@ class WorkerRun:
         self._template = template
         self._on_message, self._on_exit = on_message, on_exit
         self._priority: LoweredPriority | None = None
+        self._disk = BlockingThreads(1, f"the folders of a worker of {template.title}")
+        self._removing: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._scratch: Path | None = None
-        self._socket_fd = -1  # leads to its socket even if the file was removed; -1 unless the process is ready
+        self._socket_fd = -1  # leads to its socket even if the file was removed; only the threads use it
         self._ready_since: float | None = None
         self.child: Child | None = None
         self.socket_path = Path()
@@ -90,8 +98,8 @@ class WorkerRun:
         self.failure = ""
         self.cannot_load = False
 
-    def spawn(self, *, proven: bool, extra_niceness: int) -> None:
-        """Spawns the process.
+    async def spawn(self, *, proven: bool, extra_niceness: int) -> None:
+        """Makes the folders of the process, and spawns it.
 
         Args:
             proven: Whether a worker of this release was ready before, so that a failed warm-up is no reason to refuse the release.
@@ -101,23 +109,29 @@ class WorkerRun:
             OSError: The process could not be spawned. Call `release` to remove its files.
             PexdockError: A folder that it needs was removed, and cannot be made again.
         """
-        name, sandbox = f"w{next(_run_numbers)}", self._template.sandbox
-        sandbox.restore_scratch_root()
-        self._template.run_dir.restore()
-        scratch = sandbox.scratch_path / name
+        template, name, sandbox = self._template, f"w{next(_run_numbers)}", self._template.sandbox
+        self._scratch = scratch = sandbox.scratch_path / name
         # A separate user of the workers has no access to the run directory.
-        self.socket_path = (self._template.run_dir.path if sandbox.user is None else scratch) / f"{name}{SOCKET_SUFFIX}"
-        argv = [*self._template.argv, "--socket", str(self.socket_path)]
-        own = {"TMPDIR": str(scratch), "HOME": sandbox.home(self._template.env.get("HOME"), scratch)}
-        env = {**self._template.env, **({WARM_UP_ENV: WARM_UP_LENIENT} if proven else {}), **own}
-        child = Child(
-            self._template.title, ProcessSpec(argv, env, (), sandbox.user, self._template.unresponsive_s), self._on_message, self._on_exit
-        )
-        self._scratch = sandbox.create_scratch_folder(name)
+        self.socket_path = (template.run_dir.path if sandbox.user is None else scratch) / f"{name}{SOCKET_SUFFIX}"
+        home = await self._disk.run(self._make_folders)
+        argv = [*template.argv, "--socket", str(self.socket_path)]
+        env = {**template.env, **({WARM_UP_ENV: WARM_UP_LENIENT} if proven else {}), "TMPDIR": str(scratch), "HOME": home}
+        spec = ProcessSpec(argv, env, (), sandbox.user, template.unresponsive_s, INTERPRETER)
+        child = Child(template.title, spec, self._on_message, self._on_exit)
         child.start()
         self.child = child
         sandbox.limit_memory(child.pid)
         self._priority = LoweredPriority(child.pid, extra_niceness)
+
+    def _make_folders(self) -> str:
+        """Makes the folders of the process, and returns its home folder."""
+        template, scratch = self._template, self._scratch
+        assert scratch is not None
+        Path(template.argv[0]).stat()  # what the process executes is another path to the same file
+        template.sandbox.restore_scratch_root()
+        template.run_dir.restore()
+        template.sandbox.create_scratch_folder(scratch.name)
+        return template.sandbox.home(template.env.get("HOME"), scratch)
 
     def restore_priority(self) -> None:
         """Restores the normal priority of the process, since it has started. Idempotent."""
@@ -125,30 +139,38 @@ class WorkerRun:
             self._priority.restore()
             self._priority = None
 
-    def hold_socket(self) -> bool:
+    async def hold_socket(self) -> bool:
         """Keeps a descriptor of the socket on which the process listens. Returns False, and kills the process, if the file is gone."""
-        user = self._template.sandbox.user
         try:
-            self._socket_fd = os.open(self.socket_path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-            if os.fstat(self._socket_fd).st_uid != (os.getuid() if user is None else user.uid):
-                raise PermissionError(errno.EPERM, "another user has put it there")
+            await self._disk.run(self._open_socket)
         except OSError as exc:
             self.kill(f"its socket {self.socket_path} cannot be used: {exc.strerror}")
             return False
         return True
 
-    def restore_scratch_folder(self) -> bool:
+    def _open_socket(self) -> None:
+        user = self._template.sandbox.user
+        if self._socket_fd >= 0:  # it has reported ready twice
+            return
+        self._socket_fd = os.open(self.socket_path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if os.fstat(self._socket_fd).st_uid != (os.getuid() if user is None else user.uid):
+            raise PermissionError(errno.EPERM, "another user has put it there")
+
+    async def restore_scratch_folder(self) -> bool:
         """Makes the folder for temporary files of the process again if it was removed. Returns whether it was.
 
         Raises:
             OSError: It cannot be made.
         """
-        if self.child is None or self._scratch is None or self._scratch.exists():
+        return self.child is not None and await self._disk.run(self._restore_scratch_folder)
+
+    def _restore_scratch_folder(self) -> bool:
+        if self._scratch is None or self._scratch.exists():
             return False
         self._template.sandbox.create_scratch_folder(self._scratch.name)
         return True
 
-    def restore_socket(self) -> None:
+    async def restore_socket(self) -> None:
         """Makes the socket of the process again if its file was removed, as a link to our descriptor of it.
 
         Front doors are started by this process and run as the same user, so the kernel lets them follow the link, and no other user.
@@ -156,7 +178,11 @@ class WorkerRun:
         Raises:
             OSError: It cannot be made.
         """
-        if self.child is not None and self._socket_fd >= 0 and not os.path.lexists(self.socket_path):
+        if self.child is not None:
+            await self._disk.run(self._link_socket)
+
+    def _link_socket(self) -> None:
+        if self._socket_fd >= 0 and not os.path.lexists(self.socket_path):
             self.socket_path.symlink_to(f"/proc/{os.getpid()}/fd/{self._socket_fd}")
 
     def on_ready(self) -> None:
@@ -179,18 +205,26 @@ class WorkerRun:
         """Returns the last lines of the process's output."""
         return self.child.output.tail.last_lines(count) if self.child is not None else []
 
+    def cancel_task(self) -> None:
+        """Cancels the start of a process that is no longer needed."""
+        if self.task is not None and self.task is not asyncio.current_task():
+            self.task.cancel()
+
     def release(self, code: int) -> None:
         """Frees the resources of the process, after its exit with `code`, or after a start that was cancelled or failed."""
+        self.cancel_task()
         self.child = self._priority = None
         if self.rpc is not None:
             self.rpc.close(f"the worker {describe_exit(code)}")
             self.rpc = None
+        if self._scratch is not None and self._removing is None:  # else it was never spawned
+            self._removing = asyncio.get_running_loop().create_task(self._disk.run(self._remove_files))
+
+    def _remove_files(self) -> None:
         if self._socket_fd >= 0:
             os.close(self._socket_fd)
             self._socket_fd = -1
-        if self.socket_path.name:  # else it was never spawned
-            with contextlib.suppress(OSError):  # another user may own the folder by now
-                self.socket_path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another user may own the folder by now
+            self.socket_path.unlink(missing_ok=True)
         if self._scratch is not None:
-            remove_in_background(self._scratch)
-            self._scratch = None
+            remove_folder(self._scratch)

@@ -38,7 +38,7 @@ class WorkerSet:
     @property
     def sockets(self) -> list[str]:
         """Returns the sockets of the workers that are ready."""
-        return [str(worker.socket_path) for worker in self.processes if worker.state is WorkerState.READY]
+        return [str(worker.run.socket_path) for worker in self.processes if worker.state is WorkerState.READY]
 
     @property
     def missing(self) -> int:

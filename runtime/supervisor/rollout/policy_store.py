@@ -19,7 +19,7 @@ import msgspec
 
 from base.errors import PexdockError, Unavailable
 from runtime.atomic_file import write_atomically
-from runtime.blocking import DiskThread
+from runtime.blocking import BlockingThreads
 from runtime.path_errors import explain_os_error
 from runtime.supervisor.rollout.policy_record import PolicyRecord
 
@@ -61,7 +61,7 @@ class PolicyStore:
         self._was_usable = False  # whether the folder could be locked at the start
         self._logged_error = ""
         self._unwritten: set[str] = set()
-        self._disk = DiskThread("traffic policies")
+        self._disk = BlockingThreads(1, f"state_path ({folder})")
         self._turn = asyncio.Lock()  # held while the file is written
         self._writing: asyncio.Task[None] | None = None  # writes the records that no operator ordered
         self.records: dict[str, PolicyRecord] = {}
@@ -91,9 +91,8 @@ class PolicyStore:
         self.close()
 
     def close(self) -> None:
-        """Releases the lock and ends the thread. Idempotent."""
+        """Releases the lock. Idempotent."""
         self._unlock()
-        self._disk.close()
 
     async def put_record(self, model: str, change: Callable[[PolicyRecord], PolicyRecord]) -> tuple[PolicyRecord, PolicyRecord]:
         """Changes the record of a model as an operator ordered, after all earlier orders. It is in force once it is stored durably.

@@ -18,8 +18,13 @@ def watch(tmp_path):
 
     def watch(scenario, *, poll=False):
         async def main():
-            seen = []
-            watcher = DistWatcher(dist, 0.05, 0.1, lambda events, _: seen.extend(events), always_poll=poll)
+            seen, watched = [], asyncio.Event()
+
+            def on_change(events, _):
+                seen.extend(events)
+                watched.set()
+
+            watcher = DistWatcher(dist, 0.05, 0.1, on_change, always_poll=poll)
             watching = asyncio.create_task(watcher.run())
 
             async def expect(*events):
@@ -30,7 +35,7 @@ def watch(tmp_path):
                 assert len(seen) == len(events)
                 seen.clear()
 
-            await asyncio.sleep(0)
+            await watched.wait()
             await scenario(dist, expect)
             watching.cancel()
             with pytest.raises(asyncio.CancelledError):
