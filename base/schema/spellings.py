@@ -24,6 +24,9 @@ TIME = r"[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,9})?"
 OFFSET = "(Z|z|[+-][0-9]{2}:[0-9]{2})"
 _DURATION = r"-?P(?=[0-9T])([0-9]+D)?(T(?=[0-9])([0-9]+H)?([0-9]+M)?([0-9]+(\.[0-9]{1,9})?S)?)?"
 
+_NO_FINER = r"(?!.*\.[0-9]{6}[0-9]*[1-9])"
+"""Precedes what Python holds in microseconds: Pydantic would drop finer digits."""
+
 _DIGITS_MAX = 1000
 """More digits than any number needs. Python takes long to parse integers of thousands of digits."""
 
@@ -33,9 +36,9 @@ _PATTERNS: Mapping[type, re.Pattern[str]] = {
     float: re.compile(FRACTION),
     Decimal: re.compile(FRACTION),
     dt.date: re.compile(DATE),
-    dt.time: re.compile(TIME),
-    dt.datetime: re.compile(f"{DATE}[Tt ]{TIME}{OFFSET}?"),
-    dt.timedelta: re.compile(_DURATION),
+    dt.time: re.compile(_NO_FINER + TIME),
+    dt.datetime: re.compile(f"{_NO_FINER}{DATE}[Tt ]{TIME}{OFFSET}?"),
+    dt.timedelta: re.compile(_NO_FINER + _DURATION),
 }
 
 

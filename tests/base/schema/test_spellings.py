@@ -31,6 +31,7 @@ SPELLINGS = [
     *("2024-01-31", "20240131", "2024-1-31", "1706659200", "2024-02-30", "31.01.2024", "2024-01-31T00:00:00", "٢٠٢٤-01-31"),
     *("2024-01-31T12:30:00", "2024-01-31 12:30:00", "2024-01-31t12:30:00", "2024-01-31T12:30", "2024-01-31T24:00:00"),
     *("2024-01-31T12:30:00Z", "2024-01-31T12:30:00+05:30", "2024-01-31T12:30:00+0530", "2024-01-31T12:30:00.5"),
+    *("2024-01-31T12:30:00.500000000", "2024-01-31T12:30:00.5000001", "PT1.500000000S", "PT1.0000001S"),
     *("12:30:00", "12:30", "12:30:00.5", "12:30:60", "24:00:00", "12:30:00Z"),
     *("PT1H", "P1D", "-PT1.5S", "P1DT2H", "PT", "P", "1:00:00", "1 day", "P1W", "P1Y", "3600"),
 ]
@@ -57,12 +58,13 @@ TAKEN: dict[Any, tuple[pl.DataType, dict[str, object]]] = {
     dt.datetime: (
         pl.Datetime("us"),
         {"2024-01-31T12:30:00": JANUARY, "2024-01-31 12:30:00": JANUARY, "2024-01-31t12:30:00": JANUARY}
-        | {"2024-01-31T12:30:00.5": JANUARY.replace(microsecond=500_000), "2024-01-31T00:00:00": dt.datetime(2024, 1, 31)},  # noqa: DTZ001
+        | dict.fromkeys(["2024-01-31T12:30:00.5", "2024-01-31T12:30:00.500000000"], JANUARY.replace(microsecond=500_000))
+        | {"2024-01-31T00:00:00": dt.datetime(2024, 1, 31)},  # noqa: DTZ001
     ),
     dt.timedelta: (
         pl.Duration("us"),
         {"PT1H": dt.timedelta(hours=1), "P1D": dt.timedelta(days=1), "-PT1.5S": dt.timedelta(seconds=-1.5)}
-        | {"P1DT2H": dt.timedelta(days=1, hours=2)},
+        | {"P1DT2H": dt.timedelta(days=1, hours=2), "PT1.500000000S": dt.timedelta(seconds=1.5)},
     ),
 }
 """For each type of a parameter the dtype of a column, and the spellings that both take, each with its value; both refuse all others."""
@@ -127,6 +129,12 @@ def test_a_path_a_query_and_a_cell_take_the_same_spellings(kind: Any) -> None:
             assert list(map(_comparable, found)) == [_comparable(taken[text])] * 5, text
         else:
             assert [_refused(*each, text) for each in ((in_a_path, kind), (in_a_query, kind), (in_a_cell, dtype))] == [True] * 3, text
+
+
+def test_a_time_of_a_path_loses_no_digits() -> None:
+    """A column holds nanoseconds, but Python's time does not."""
+    assert in_a_path(dt.time, "12:30:00.123456000") == [dt.time(12, 30, 0, 123_456)] * 3
+    assert _refused(in_a_path, dt.time, "12:30:00.123456001")
 
 
 def test_an_own_validator_may_read_other_spellings() -> None:
