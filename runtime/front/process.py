@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 
+import numpy.ma  # noqa: F401 - Arrow imports it for its first array of numpy, which would take 80 ms of a request
 import uvloop
 
 from base.ipc.control import Drain, ExitCode

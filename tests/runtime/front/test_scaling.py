@@ -18,7 +18,7 @@ from base.ipc.release_spec import EndpointDocs, EndpointSpec, ReleaseSpec
 from base.schema.wire import Column, columns_to_arrow
 from rawhttp import get, post
 from runtime.front.app.service import InferenceService
-from runtime.front.codecs.decoder import RowDecoder, decode_body
+from runtime.front.codecs.decoder import RowDecoder, decode_body, is_quick
 from runtime.front.http.request_reader import RequestReader, RequestSink
 from runtime.front.memory.budget import MemoryBudget
 from runtime.front.openapi.document import add_releases
@@ -113,6 +113,14 @@ def test_a_body_has_no_more_columns_than_the_limit(media: str) -> None:
     assert decode_body(RowDecoder(schema(6), columns_max=1), media, body).count == 2
     with pytest.raises(PexdockError, match="the request has 6 columns, limit 5; send fewer columns, or raise columns_max"):
         decode_body(RowDecoder(None, columns_max=5), media, body)
+
+
+@pytest.mark.parametrize("media", [media for media in sorted(frames.BODIES) if "arrow" not in media and "parquet" not in media])
+def test_a_text_of_many_new_columns_is_not_decoded_in_the_event_loop(media: str) -> None:
+    """Each column takes 50 µs or more until its type is known, so a few kilobytes would take tens of milliseconds."""
+    decoder = RowDecoder(None)
+    assert is_quick(decoder, media, frames.BODIES[media](frame(4)))
+    assert not is_quick(decoder, media, frames.BODIES[media](frame(200)))
 
 
 def test_unknown_fields_take_a_wide_schema_no_time_for_each_of_its_columns() -> None:
