@@ -157,6 +157,11 @@ class Settings(BaseSettings):
     # A row is decoded in one call, in which nothing else runs: 250 000 numbers take about 20 ms.
     row_max_values: int = Field(_LIMITS.row_max_values, ge=1, description="Values of one row of JSON, nested ones too; more get a 413.")
     request_max_rows: int = Field(_LIMITS.request_max_rows, ge=1, description="Rows of a request; more get a 413.")
+    response_max_bytes: ByteSize = Field(
+        ByteSize(_LIMITS.response_max_bytes),
+        ge=1024,
+        description="Largest result of a call, and response; a larger one is a 500.",
+    )
     request_timeout_s: float = Field(_LIMITS.request_timeout_s, gt=0, le=86400, description="Time limit of a request.")
     shared_memory_max_bytes: ByteSize = Field(
         ByteSize(_LIMITS.shared_memory_max_bytes),

@@ -172,6 +172,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
         columns_max: Columns of a request that its endpoint does not declare; more are answered with 413.
         row_max_values: Values of a row of JSON; more are answered with 413.
         request_max_rows: Rows of a request; more are answered with 413.
+        response_max_bytes: Bytes of the results of one call; more are answered with 500.
         drain_s: Time limit for accepted requests in seconds after Drain.
         metrics: None for no metrics.
         access_log: Path of a file that gets a line for each request; "-" is the standard output of the supervisor.
@@ -194,7 +195,8 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     priorities: bool = False
     columns_max: int = 1000
     row_max_values: int = 250_000
-    request_max_rows: int = 10_000_000
+    request_max_rows: int = 5_000_000
+    response_max_bytes: int = 512 * 1024**2
     drain_s: float = 8.0
     metrics: MetricsConfig | None = None
     access_log: str | None = None

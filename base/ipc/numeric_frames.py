@@ -62,9 +62,10 @@ class NumericBatch:
     Attributes:
         columns: An array for each column of the schema, of exactly its type and `num_rows` long.
         length: Length of the frame in bytes.
+        name_bytes: Length of the names of the columns.
     """
 
-    __slots__ = ("_format", "_layout", "columns", "length", "num_rows")
+    __slots__ = ("_format", "_layout", "columns", "length", "name_bytes", "num_rows")
 
     def __init__(self, numeric_format: NumericFormat, layout: _FrameLayout, num_rows: int, columns: Sequence[ColumnValues]) -> None:
         self._format = numeric_format
@@ -72,6 +73,7 @@ class NumericBatch:
         self.num_rows = num_rows
         self.columns = columns
         self.length = layout.length
+        self.name_bytes = numeric_format.name_bytes
 
     @property
     def names(self) -> list[str]:
@@ -117,6 +119,7 @@ class NumericFormat:
     Attributes:
         schema: A schema of numbers only.
         dtypes: The dtypes of the columns, in order.
+        name_bytes: Length of the names of the columns.
         streamed: Frames carry their schema, as Arrow streams of one batch.
         schema_message: The bytes with which such a stream begins.
     """
@@ -125,6 +128,7 @@ class NumericFormat:
         self.schema = schema
         self.dtypes = dtypes
         self.streamed = streamed
+        self.name_bytes = sum(map(len, schema.names))
         self._row_bytes = sum(dtype.itemsize for dtype in dtypes)
         self.schema_message = bytes(schema.serialize())
         self._type_codes = [_TYPE_CODES[dtype.str[1:]] for dtype in dtypes]

@@ -24,6 +24,7 @@ def front_door_config(settings: Settings) -> Configure:
         columns_max=settings.columns_max,
         row_max_values=settings.row_max_values,
         request_max_rows=settings.request_max_rows,
+        response_max_bytes=int(settings.response_max_bytes),
         drain_s=settings.drain_s,
         metrics=settings.measuring,
         access_log=settings.access_log_path,

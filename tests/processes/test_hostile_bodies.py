@@ -115,6 +115,28 @@ def test_an_arrow_stream_of_values_without_bytes_is_refused_before_it_is_expande
     assert_it_goes_on(door, worker, before)
 
 
+def test_a_reply_that_expands_to_gigabytes_is_the_models_error(door: FrontDoor, worker: BareWorker) -> None:
+    """The front door answers with a 500 before it expands the reply: values without bytes, shared ones, and long names of columns."""
+    before = door.reset_highest_bytes()
+    replies = [(name, body, 1) for name, body in arrow_bombs.bodies("prediction") if name.split()[0] != "column" and "union" not in name]
+    replies.append(("names", hostile.stream(pa.table({"x" * 30_000: pa.nulls(20_000)})), 20_000))
+    seen = 0
+    for name, body, rows in replies:
+        with Raw(door.address) as client:
+            client.send(post("/any", [{"a": 1}] * rows))
+            batch = worker.batch()
+            fits = len(body) <= batch.reply.length
+            frame = body if fits else hostile.stream(pa.table({"prediction": [1.0]}))
+            worker.view(batch.reply)[: len(frame)] = frame
+            worker.channel.send_message(Reply(batch.batch_id, rows, len(frame), 1))
+            answer = client.answer()
+            assert (answer.status, answer.json().get("code")) == ((500, "bad_result") if fits else (200, None)), name
+            seen += fits
+    assert seen > 60
+    assert door.highest_bytes() - before < BOMB_GROWS_MAX_BYTES
+    assert_it_goes_on(door, worker, before)
+
+
 def test_hostile_rows_without_a_schema_do_not_crash_it(door: FrontDoor, worker: BareWorker) -> None:
     """Values are nested until a stack overflows, and there are hundreds of thousands of columns, each of which takes time."""
     before = door.highest_bytes()

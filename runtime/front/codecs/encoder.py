@@ -7,7 +7,8 @@ only row of a frame may be the response itself instead of a list of one.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Self
@@ -59,14 +60,16 @@ class ReplyEncoder:
     Args:
         batch: The frame; None if it may not be read and only `stream` is needed.
         stream: The whole frame as an Arrow stream, where that exists already; it may refer to memory of the caller.
+        max_bytes: Limit of the body of a response.
 
     Attributes:
         is_record: Whether the frame's only row is the response itself.
     """
 
-    def __init__(self, batch: pa.RecordBatch | NumericBatch | None, stream: memoryview | None = None) -> None:
+    def __init__(self, batch: pa.RecordBatch | NumericBatch | None, stream: memoryview | None = None, max_bytes: int = sys.maxsize) -> None:
         self._frame = batch
         self._stream = stream
+        self._max_bytes = max_bytes
         self._predictions: list[object] | None = None
         self.is_record = False
 
@@ -105,7 +108,7 @@ class ReplyEncoder:
                         return self._stream
                     if isinstance(self._frame, NumericBatch) and self._frame.num_rows == count:
                         return self._frame.to_arrow_stream()
-                    return _arrow(self._batch.slice(start, count))
+                    return _arrow(_detach_rows(self._batch, start, count))
                 case ResponseFormat.PARQUET:
                     return _parquet(_slice(self._batch, start, count))
                 case ResponseFormat.CSV:
@@ -121,9 +124,14 @@ class ReplyEncoder:
             raise _unwritable(response_format, exc) from exc
 
     def encode_long_body(self, response_format: ResponseFormat, request_id: str, start: int, count: int) -> bytes | memoryview:
-        """Returns the same as `encode_body`, and raises the same. Takes some rows at a time, so that other threads may run in between."""
+        """Returns the same as `encode_body`, and raises the same. Takes some rows at a time, so that other threads may run in between.
+
+        Raises:
+            BadResult: As `encode_body`, or the body is too large.
+        """
         if response_format not in (ResponseFormat.JSON, ResponseFormat.NDJSON):
-            return self.encode_body(response_format, request_id, start, count)
+            (body,) = self._limited([self.encode_body(response_format, request_id, start, count)])
+            return body
         try:
             if self.is_record:
                 record = _record(self._batch)
@@ -131,8 +139,8 @@ class ReplyEncoder:
                 return record + b"\n" if is_line else b'{"id":%b,"predictions":%b}' % (msgspec.json.encode(request_id), record)
             slices = (_slice(some, 0, some.num_rows) for some in _divide(self._batch.slice(start, count)))
             if response_format is ResponseFormat.NDJSON:
-                return b"".join(map(_lines, slices))
-            predictions = b",".join(msgspec.json.encode(_predictions(each))[1:-1] for each in slices)
+                return b"".join(self._limited(map(_lines, slices)))
+            predictions = b",".join(self._limited(msgspec.json.encode(_predictions(each))[1:-1] for each in slices))
             return b'{"id":%b,"predictions":[%b]}' % (msgspec.json.encode(request_id), predictions)
         except _ANY_ERROR as exc:
             raise _unwritable(response_format, exc) from exc
@@ -141,6 +149,15 @@ class ReplyEncoder:
         for field in self._batch.schema:
             if (pt.is_list(field.type) or pt.is_large_list(field.type)) and pt.is_struct(field.type.value_type):
                 raise NotAcceptable(f"CSV has no form for the table {field.name!r} in a record; accept JSON, Arrow or Parquet")
+
+    def _limited(self, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+        """Yields pieces of a body until it is too large."""
+        size = 0
+        for piece in pieces:
+            size += len(piece)
+            if size > self._max_bytes:
+                raise BadResult(f"it takes more than {self._max_bytes} bytes; return less for each row, or raise response_max_bytes")
+            yield piece
 
 
 def _divide(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -170,6 +187,35 @@ def _slice(batch: pa.RecordBatch, start: int, count: int) -> pa.RecordBatch:
     if count == batch.num_rows and not any(column.offset for column in batch.columns):
         return batch
     return pa.ipc.read_record_batch(pa.py_buffer(batch.slice(start, count).serialize()), batch.schema)
+
+
+def _detach_rows(batch: pa.RecordBatch, start: int, count: int) -> pa.RecordBatch:
+    """Returns a copy of these rows without bytes of others: Arrow would send texts along that are near, or in the same buffer of views."""
+    if count == batch.num_rows:
+        return batch
+    slices = batch.slice(start, count).columns
+    copies = [pa.concat_arrays([each, each.slice(0, 0)]) for each in slices]  # a lone array would not be copied
+    kinds = [_without_views(each) for each in batch.schema.types]
+    found = [each if each.type == kind else each.cast(kind).cast(each.type) for each, kind in zip(copies, kinds, strict=True)]
+    return pa.RecordBatch.from_arrays(found, schema=batch.schema) if found else batch.slice(start, count)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    """Returns the type with texts of their own in place of views."""
+    if pt.is_string_view(kind):
+        return pa.large_string()
+    if pt.is_binary_view(kind):
+        return pa.large_binary()
+    if pt.is_struct(kind):
+        return pa.struct([field.with_type(_without_views(field.type)) for field in kind])
+    if pt.is_map(kind):
+        return pa.map_(  # type: ignore[call-overload,no-any-return]  # the stubs do not know fields
+            kind.key_field.with_type(_without_views(kind.key_type)), kind.item_field.with_type(_without_views(kind.item_type))
+        )
+    if pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind):
+        field = kind.value_field.with_type(_without_views(kind.value_type))
+        return pa.list_(field) if pt.is_list(kind) else pa.large_list(field) if pt.is_large_list(kind) else pa.list_(field, kind.list_size)
+    return kind
 
 
 def _predictions(batch: pa.RecordBatch | NumericBatch) -> list[object]:

@@ -44,6 +44,7 @@ class ServedRelease:
         budget: Limit of its shared memory, request bodies included.
         columns_max: Limit of the columns of a request that its endpoint does not declare.
         row_max_values: Limit of the values of a row of JSON.
+        response_max_bytes: Limit of the results of one call, and of a response.
 
     Attributes:
         codecs: The codecs of its endpoints, in the order of the spec.
@@ -54,10 +55,13 @@ class ServedRelease:
         open_streams: Requests whose streamed response has not ended.
     """
 
-    def __init__(self, release_id: str, spec: ReleaseSpec, budget: MemoryBudget, columns_max: int, row_max_values: int) -> None:
+    def __init__(
+        self, release_id: str, spec: ReleaseSpec, budget: MemoryBudget, columns_max: int, row_max_values: int, response_max_bytes: int
+    ) -> None:
         self.id = release_id
         self.spec = spec
         self.budget = budget
+        self.response_max_bytes = response_max_bytes
         self.codecs = [EndpointCodecs(each, columns_max, row_max_values) for each in spec.endpoints]
         self.endpoints: list[ServedEndpoint] = []
         self.up = False

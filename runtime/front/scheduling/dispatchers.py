@@ -164,7 +164,8 @@ class Dispatchers:
 
     def _make_release(self, route: Route) -> ServedRelease:
         budget = MemoryBudget(self._budget.max_bytes, self._budget)
-        return ServedRelease(route.release_id, route.release, budget, self.limits.columns_max, self.limits.row_max_values)
+        limits = self.limits
+        return ServedRelease(route.release_id, route.release, budget, limits.columns_max, limits.row_max_values, limits.response_max_bytes)
 
     def _make_dispatcher(self, route: Route) -> Dispatcher:
         loaded = (each for each in self._loaded if each.id == route.release_id and each.spec is route.release)

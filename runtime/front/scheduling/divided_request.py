@@ -79,7 +79,8 @@ class DividedRequest(InferenceRequest):
 
     async def _respond_joined(self) -> None:
         try:
-            encoder = ReplyEncoder(await asyncio.to_thread(join_results, [each for each in self._results if each is not None]))
+            joined = await asyncio.to_thread(join_results, [each for each in self._results if each is not None])
+            encoder = ReplyEncoder(joined, max_bytes=self.endpoint.release.response_max_bytes)
             body = await asyncio.to_thread(encoder.encode_long_body, self.head.format, self.id, 0, self.row_count)
         except BadResult as exc:
             self.fail(exc, blamed=True)

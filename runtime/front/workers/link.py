@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 
-from base.errors import PeerError, PeerGone, PexdockError, Unavailable
+from base.errors import BadResult, PeerError, PeerGone, PexdockError, Unavailable
 from base.ipc import failure
 from base.ipc.control import WIRE_VERSION
 from base.ipc.protocol import (
@@ -181,7 +181,7 @@ class WorkerLink:
             case Reply():
                 if message.release != self._release_tag:
                     raise _wrong_release(message.release)
-                self._replies.on_reply(message)
+                self._on_reply(message)
             case ModelLoading(number):
                 self._on_parked(number)
             case StreamPart() | StreamEnd() | Failure() | ParametersAccepted() if message.release != self._release_tag:
@@ -230,6 +230,12 @@ class WorkerLink:
         if batch is None or batch.parked:
             raise PeerError("a report that the worker parked a batch that it does not have to compute")
         self.in_flight.mark_parked(batch)
+
+    def _on_reply(self, reply: Reply) -> None:
+        try:
+            self._replies.on_reply(reply)
+        except BadResult as exc:
+            self._on_failed(reply.batch_id, exc, reply.flags)
 
     def _on_failed(self, number: int, error: PexdockError, flags: int) -> None:
         batch = self.in_flight.take_batch(number)

@@ -44,6 +44,7 @@ class ReplyHandler:
 
         Raises:
             PeerError: the reply is not valid. No request was answered.
+            BadResult: the result is too large. No request was answered, and the batch is still in flight.
         """
         in_flight = self._in_flight
         batch = in_flight.batches.get(reply.batch_id)
@@ -59,7 +60,7 @@ class ReplyHandler:
         may_lease = reply.length >= LEASE_MIN_BYTES and self._budget.is_ample
         rows = reply.rows if endpoint.spec.whole else batch.rows
         lease = lease_reply(frame, reply, batch.requests, rows) if may_lease else None
-        result = read_reply(frame, reply, rows, endpoint) if lease is None else None
+        result, size = read_reply(frame, reply, rows, endpoint) if lease is None else (None, 0)
         in_flight.take_batch(reply.batch_id)
         if not batch.parked:
             endpoint.batch_time.record(batch.computed_s)
@@ -67,11 +68,11 @@ class ReplyHandler:
             assert isinstance(result, pa.RecordBatch)
             batch.requests[0].succeed_raw(result)
         else:
-            encoder, start = ReplyEncoder(result, None if lease is None else lease.view), 0
+            encoder, start = ReplyEncoder(result, None if lease is None else lease.view, endpoint.release.response_max_bytes), 0
             if endpoint.spec.whole:
                 encoder.is_record = rows == 1 and bool(reply.flags & Flag.RECORD)
                 batch.requests[0].row_count = rows
-            if reply.length > _QUICK_BYTES and lease is None:
+            if size > _QUICK_BYTES:
                 self._respond_later(encoder, batch.requests)
             else:
                 for request in batch.requests:

@@ -68,7 +68,7 @@ def refused(decoder: RowDecoder, media: str, body: bytes) -> None:
 def test_the_codecs_of_a_release_grow_linearly(work: Callable[[int], ReleaseSpec]) -> None:
     def prepare(size: int) -> Callable[[], object]:
         spec = work(size)
-        return lambda: ServedRelease("id", spec, MemoryBudget(2**20), 1000, 1000)
+        return lambda: ServedRelease("id", spec, MemoryBudget(2**20), 1000, 1000, 2**20)
 
     assert growth(prepare, 150) < LINEAR_MAX
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.types as pt
+from pyarrow import lib
 
 from runtime.front.codecs.values import limits
 from runtime.front.codecs.values.limits import check_expanded_size
@@ -20,7 +20,8 @@ from runtime.front.codecs.values.limits import check_expanded_size
 _ELEMENT_BYTES = 8
 """Least size of a value in a list or struct: readers keep a position of each, whatever its type."""
 
-_VIEW_BYTES = 16
+_VIEW_BYTES, _SHORT_MAX_BYTES = 16, 12
+"""Size of a view, and of a text in the view itself."""
 
 _Numbers = npt.NDArray[np.int64]
 _Sizes = int | _Numbers
@@ -41,13 +42,8 @@ def expanded_size(columns: Iterable[Any], max_bytes: int | None = None, *, with_
     """
     meter = _SizeMeter(limits.EXPANDED_MAX_BYTES if max_bytes is None else max_bytes, with_names)
     for each in columns:
-        meter.add(each.nbytes if is_flat(each.type) else meter.size(each))
+        meter.add(each.nbytes if each.type.id in _FLAT_IDS else meter.size(each))
     return meter.bytes
-
-
-def is_flat(kind: pa.DataType) -> bool:
-    """Returns whether each value has memory of its own and holds no other values, so that a column takes what its buffers take."""
-    return kind.id in _FLAT_IDS
 
 
 _FLAT_IDS = frozenset(
@@ -59,6 +55,7 @@ _FLAT_IDS = frozenset(
         *(pa.string(), pa.large_string(), pa.binary(), pa.large_binary()),
     )
 )
+"""Types whose values have memory of their own and hold no others, so that a column takes what its buffers take."""
 
 
 class _SizeMeter:
@@ -72,11 +69,15 @@ class _SizeMeter:
 
     def add(self, size: int) -> None:
         self.bytes += size
-        check_expanded_size(0, max(self.bytes, self._visited), self._max_bytes)
+        self._check(self.bytes)
 
     def size(self, array: Any) -> int:
         sizes = self._sizes(array)
         return sizes * len(array) if isinstance(sizes, int) else int(sizes.sum())
+
+    def _check(self, size: int) -> None:
+        if size > self._max_bytes or self._visited > self._max_bytes:
+            check_expanded_size(0, max(size, self._visited), self._max_bytes)
 
     def _sizes(self, array: Any) -> _Sizes:
         sizes = self._unlimited_sizes(array)
@@ -85,26 +86,33 @@ class _SizeMeter:
 
     def _unlimited_sizes(self, array: Any) -> _Sizes:
         kind = array.type
+        match kind.id:  # `pyarrow.types` would take several calls for each
+            case lib.Type_STRING_VIEW | lib.Type_BINARY_VIEW:
+                return self._sizes_of_views(array)
+            case lib.Type_STRUCT:
+                names = sum(map(len, kind.names)) if self._with_names else 0
+                return sum((self._sizes(array.field(i)) for i in range(kind.num_fields)), names or _ELEMENT_BYTES)
+            case lib.Type_FIXED_SIZE_LIST:
+                return self._sizes_of_equal_lists(array)
+            case lib.Type_DICTIONARY:
+                return self._sizes_of_indices(self._sizes(array.dictionary), array.indices)
+            case lib.Type_LIST | lib.Type_LARGE_LIST | lib.Type_MAP:
+                offsets = self._numbers(array.offsets) if len(array) else np.zeros(1, np.int64)
+                return self._sizes_of_lists(self._sizes(array.values), offsets[:-1], offsets[1:])
+            case lib.Type_LIST_VIEW | lib.Type_LARGE_LIST_VIEW:
+                starts = self._numbers(array.offsets)
+                return self._sizes_of_lists(self._sizes(array.values), starts, starts + self._numbers(array.sizes))
+            case lib.Type_SPARSE_UNION | lib.Type_DENSE_UNION:
+                return sum((_largest(self._sizes(array.field(i))) for i in range(kind.num_fields)), _ELEMENT_BYTES)
+            case lib.Type_RUN_END_ENCODED:
+                return _largest(self._sizes(array.values))
+            case lib.Type_STRING | lib.Type_BINARY:
+                return self._sizes_of_texts(array, np.int32)
+            case lib.Type_LARGE_STRING | lib.Type_LARGE_BINARY:
+                return self._sizes_of_texts(array, np.int64)
         if isinstance(kind, pa.BaseExtensionType):
             return self._sizes(array.storage)
-        if pt.is_struct(kind):
-            names = sum(map(len, kind.names)) if self._with_names else 0
-            return sum((self._sizes(array.field(i)) for i in range(kind.num_fields)), names or _ELEMENT_BYTES)
-        if pt.is_fixed_size_list(kind):
-            return self._sizes_of_equal_lists(array)
-        if pt.is_dictionary(kind):
-            return self._sizes_of_indices(self._sizes(array.dictionary), array.indices)
-        if pt.is_list(kind) or pt.is_large_list(kind) or pt.is_map(kind):
-            offsets = self._numbers(array.offsets) if len(array) else np.zeros(1, np.int64)
-            return self._sizes_of_lists(self._sizes(array.values), offsets[:-1], offsets[1:])
-        if pt.is_list_view(kind) or pt.is_large_list_view(kind):
-            starts = self._numbers(array.offsets)
-            return self._sizes_of_lists(self._sizes(array.values), starts, starts + self._numbers(array.sizes))
-        if pt.is_union(kind):
-            return sum((_largest(self._sizes(array.field(i))) for i in range(kind.num_fields)), _ELEMENT_BYTES)
-        if pt.is_run_end_encoded(kind):
-            return _largest(self._sizes(array.values))
-        return self._sizes_of_leaves(array)
+        return max(_ELEMENT_BYTES, kind.bit_width // 8) if kind.id in _FLAT_IDS or kind.id == lib.Type_FIXED_SIZE_BINARY else _ELEMENT_BYTES
 
     def _sizes_of_indices(self, sizes: _Sizes, indices: Any) -> _Sizes:
         if isinstance(sizes, int):
@@ -137,27 +145,26 @@ class _SizeMeter:
         sums += _ELEMENT_BYTES
         return sums
 
-    def _sizes_of_leaves(self, array: Any) -> _Sizes:
-        kind, count = array.type, len(array)
-        if pt.is_string_view(kind) or pt.is_binary_view(kind):
-            self._visit(count)
-            views = np.frombuffer(array.buffers()[1] or b"", np.int32)[4 * array.offset : 4 * (array.offset + count)]
-            lengths = views[::4]  # each begins with its length
-            if array.null_count:
-                lengths = np.where(array.is_null().to_numpy(zero_copy_only=False), 0, lengths)
-            if count and lengths.min() < 0:
-                raise ValueError("a text has a negative length")
-            self._visited += int(lengths.sum(dtype=np.int64))  # a full validation reads all of them
-            self.add(0)
-            return _VIEW_BYTES + lengths.astype(np.int64)
-        offset_type = _OFFSET_TYPES.get(kind.id)
-        if offset_type is not None:
-            if not count:
-                return _ELEMENT_BYTES
-            self._visit(count)
-            offsets = np.frombuffer(array.buffers()[1], offset_type)[array.offset : array.offset + count + 1]
-            return _ELEMENT_BYTES + np.maximum(np.diff(offsets.astype(np.int64)), 0)
-        return max(_ELEMENT_BYTES, kind.bit_width // 8) if is_flat(kind) or pt.is_fixed_size_binary(kind) else _ELEMENT_BYTES
+    def _sizes_of_views(self, array: Any) -> _Numbers:
+        count = len(array)
+        self._visit(count)
+        _, views, *data = array.buffers()
+        lengths = np.frombuffer(views or b"", np.uint32)[4 * array.offset : 4 * (array.offset + count) : 4]  # with which each view begins
+        if array.null_count:
+            lengths = np.where(array.is_null().to_numpy(zero_copy_only=False), 0, lengths)
+        if count and lengths.max() > max([_SHORT_MAX_BYTES, *[each.size for each in data]]):
+            raise ValueError("a text has another length than its buffer holds")
+        self._visited += int(lengths.sum(dtype=np.int64))  # a full validation reads all of them
+        self._check(0)
+        return _VIEW_BYTES + lengths.astype(np.int64)
+
+    def _sizes_of_texts(self, array: Any, offset_type: type[np.integer[Any]]) -> _Sizes:
+        count = len(array)
+        if not count:
+            return _ELEMENT_BYTES
+        self._visit(count)
+        offsets = np.frombuffer(array.buffers()[1], offset_type)[array.offset : array.offset + count + 1]
+        return _ELEMENT_BYTES + np.maximum(np.diff(offsets.astype(np.int64)), 0)
 
     def _numbers(self, array: Any) -> _Numbers:
         self._visit(len(array))
@@ -166,13 +173,7 @@ class _SizeMeter:
     def _visit(self, count: int) -> None:
         """Counts values for each of which a size is kept."""
         self._visited += count
-        self.add(_ELEMENT_BYTES * count if _ELEMENT_BYTES * count > self._max_bytes else 0)
-
-
-_OFFSET_TYPES = {
-    **dict.fromkeys((pa.string().id, pa.binary().id), np.int32),
-    **dict.fromkeys((pa.large_string().id, pa.large_binary().id), np.int64),
-}
+        self._check(_ELEMENT_BYTES * count)
 
 
 def _largest(sizes: _Sizes) -> int:

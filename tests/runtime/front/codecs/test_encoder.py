@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 import frames
+from base.errors import BadResult
 from runtime.front.codecs import encoder as encoder_module
 from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
 
@@ -39,6 +41,43 @@ SCALARS = pa.record_batch({"prediction": pa.array([1.5, 2.5, 3.5])})
 def test_the_format_is_the_one_that_the_client_prefers(accept: str, form: ResponseFormat) -> None:
     """It is JSON where the client accepts none of the formats."""
     assert ResponseFormat.negotiate(accept) is form
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.string(),
+        pa.string_view(),
+        pa.list_(pa.string_view()),
+        pa.large_list(pa.string_view()),
+        pa.list_(pa.string_view(), 1),
+        pa.struct({"f": pa.string_view()}),
+        pa.map_(pa.string_view(), pa.string_view()),
+        pa.binary_view(),
+    ],
+    ids=str,
+)
+def test_an_arrow_body_has_no_text_of_another_request(kind: pa.DataType) -> None:
+    """Texts of a batch share memory, whatever holds them."""
+    texts = [f"the secret of client {number}" for number in range(3)]
+    rows: list[Any] = [text.encode() if kind == pa.binary_view() else text for text in texts]
+    if pa.types.is_struct(kind):
+        rows = [{"f": row} for row in rows]
+    elif kind.num_fields:
+        rows = [[(row, row)] if pa.types.is_map(kind) else [row] for row in rows]
+    encoder = ReplyEncoder(pa.record_batch({"prediction": pa.array(rows, kind)}))
+    body = bytes(encoder.encode_body(ResponseFormat.ARROW, "x", 1, 1))
+    assert [text.encode() in body for text in texts] == [False, True, False]
+    assert pa.ipc.open_stream(body).read_all() == pa.table({"prediction": pa.array(rows[1:2], kind)})
+
+
+@pytest.mark.parametrize("form", ResponseFormat)
+def test_a_body_over_the_limit_is_the_handlers_error(form: ResponseFormat) -> None:
+    """Escapes can make it longer than its values."""
+    texts = pa.record_batch({"prediction": [str(number) + "\x01" * 1000 for number in range(1000)]})
+    assert len(ReplyEncoder(texts, max_bytes=10_000_000).encode_long_body(form, "x", 0, 1000)) > 10_000
+    with pytest.raises(BadResult, match="takes more than 10000 bytes; return less for each row, or raise response_max_bytes"):
+        ReplyEncoder(texts, max_bytes=10_000).encode_long_body(form, "x", 0, 1000)
 
 
 def test_json_has_the_id_and_the_rows_of_the_request() -> None:
