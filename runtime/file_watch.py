@@ -141,13 +141,14 @@ class FileWatch:
 async def watch_log(path: str, reopen: Callable[[], None]) -> None:
     """Calls `reopen` a moment after a log file may have been renamed or removed, which frees its space even if nothing is logged.
 
-    Runs until it is cancelled; returns at once if the log is the standard output.
+    Runs until it is cancelled; returns at once if the log is the standard output, a device or a pipe.
     """
-    if path == STDOUT:
+    file = Path(path)
+    if path == STDOUT or await asyncio.to_thread(lambda: file.exists() and not file.is_file()):
         return
     changed = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(FileWatch([Path(path)], changed.set).run())
+        tasks.create_task(FileWatch([file], changed.set).run())
         while True:
             await changed.wait()
             await asyncio.sleep(_ROTATION_S)

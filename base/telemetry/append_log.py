@@ -122,13 +122,12 @@ class AppendLog:
             self._reopen()
             for line in make_lines():
                 self._append(line)
+                self._failing = False
         except OSError as exc:
             if not self._failing:
                 remedy = f"correct this, or change {self._setting}"
                 log.error("%s cannot be written to %s: %s; %s", self._what, self._name, exc.strerror, remedy)  # noqa: TRY400 - the reason is enough
             self._failing = True
-        else:
-            self._failing = False
 
     def _reopen(self) -> None:
         """Opens the file unless it is already open."""

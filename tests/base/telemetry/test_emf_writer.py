@@ -102,6 +102,7 @@ def test_a_full_disk_is_logged_once(caplog):
     """/dev/full behaves like one."""
     with EmfWriter(Emf("/dev/full")) as log:
         log.write_report(report())
+        log.reopen()
         log.write_report(report())
     assert caplog.text.count("No space left on device") == 1
 
