@@ -117,7 +117,7 @@ def unscaled(records_df: Row.DataFrame) -> Answer.DataFrame:
 @svc.endpoint(f"/{given.model}/whole", batched=False)
 def whole(records_df: Row.DataFrame, options: Options) -> pl.DataFrame | dict[str, object]:
     """Answers each row twice, or one record."""
-    twice = pl.concat([answered(records_df)] * 2)
+    twice = pl.concat([answered(records_df).with_columns(x=pl.col("x") * options.factor)] * 2)
     return {"count": records_df.height, "rows": twice} if options.tags else twice
 
 

@@ -260,6 +260,18 @@ def test_each_release_of_a_split_reads_the_query_by_its_own_declaration(make: Wo
         assert answer.json()["predictions"] == [{"version": version, "x": x}]
 
 
+def test_the_parts_of_a_divided_request_have_its_parameters(make: Workers, front: Front, tmp_path: Path) -> None:
+    """Rows beyond `batch_max_size` are computed by both workers; a whole request is never divided."""
+    logs = [tmp_path / "one", tmp_path / "other"]
+    one, other = (make("1.0", "--log", log) for log in logs)
+    front.table(one.route("it", other))
+    rows = [{"x": x} for x in range(100)]
+    assert [each["x"] for each in front.ask(rows, path="/tiny/scaled?factor=3").json()["predictions"]] == [3.0 * x for x in range(100)]
+    assert max(len(each) for log in logs for each in lines(log)) <= 16
+    assert [each["x"] for each in front.ask(rows, path="/tiny/whole?factor=3").json()["predictions"]] == [3.0 * x for x in range(100)] * 2
+    assert max(len(each) for log in logs for each in lines(log)) == 100
+
+
 def test_a_copy_for_a_mirror_has_the_same_parameters(make: Workers, front: Front) -> None:
     front.table(make("1.0").route("own"), make("1.0").route("shadow"), sharing=SplitSpec({"own": 1}, "", MirrorSpec("shadow", 100.0)))
     answers = [front.ask([{"x": 2}], path=f"/tiny/scaled?factor={factor}&tags=a&tags=b") for factor in (2, 2, 5)]
@@ -274,12 +286,15 @@ def test_a_request_keeps_its_parameters_when_its_worker_dies(make: Workers, fron
     gate, log = tmp_path / "gate", tmp_path / "log"
     first = make("1.0", "--gate", gate, "--log", log)
     front.table(first.route("it"))
-    pending = PendingRequests(front, [2], "/tiny/scaled?factor=3")
+    pending = [PendingRequests(front, [2], f"/tiny/{path}?factor=3") for path in ("scaled", "whole")]
     until(lambda: lines(log), "the worker was not asked")
     first.kill()
-    front.table(make("1.0").route("it"))
-    (answer,) = pending.answers()
+    front.table(
+        make("1.0").route("it"),
+    )
+    (answer,), (whole,) = (each.answers() for each in pending)
     assert answer.json()["predictions"] == [{"version": "1.0", "x": 6.0}]
+    assert whole.json()["predictions"] == [{"version": "1.0", "x": 6.0}] * 2
 
 
 def test_a_request_keeps_its_parameters_when_another_release_takes_it_over(make: Workers, front: Front, tmp_path: Path) -> None:

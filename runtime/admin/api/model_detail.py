@@ -30,7 +30,7 @@ async def describe_model(context: AdminContext, model: str, threads: BlockingThr
     workers = [worker for managed in context.fleet.releases.of_model(report.name) for worker in _workers(managed)]
     measured = await threads.run(lambda: [_with_memory(worker) for worker in workers])
     releases = [found for found in context.state().releases if found.kind == "model" and canonicalize_name(found.name) == report.name]
-    return ModelDetail(report, releases, [_endpoint_detail(each) for each in spec.endpoints] if spec else [], measured)
+    return ModelDetail(report, releases, [endpoint_detail(each) for each in spec.endpoints] if spec else [], measured)
 
 
 def _workers(managed: ManagedRelease) -> Iterable[WorkerDetail]:
@@ -51,7 +51,8 @@ def _with_memory(worker: WorkerDetail) -> WorkerDetail:
     return WorkerDetail(worker.version, worker.pid, worker.state, worker.restarts, *sizes_bytes)
 
 
-def _endpoint_detail(spec: EndpointSpec) -> EndpointDetail:
+def endpoint_detail(spec: EndpointSpec) -> EndpointDetail:
+    """Returns the details of an endpoint."""
     return EndpointDetail(
         name=spec.name,
         path=spec.path,
