@@ -288,6 +288,15 @@ class ReportNotReady(msgspec.Struct, frozen=True, tag="report_not_ready", tag_fi
     """Supervisor → front door: report not ready and keep serving, so that load balancers stop sending."""
 
 
+class AcceptAlso(msgspec.Struct, frozen=True, tag="accept_also", tag_field="type"):
+    """Supervisor → front door: accept the clients of these listening sockets, too, since their own front doors do not at the moment.
+
+    Replaces the previous message of this kind. The front door has inherited all of them.
+    """
+
+    listen_fds: list[int]
+
+
 class Ping(msgspec.Struct, frozen=True, tag="ping", tag_field="type"):
     """Supervisor → front door: answer with Pong, to show that the event loop runs."""
 
@@ -309,6 +318,7 @@ FrontDoorMessage = (
     | RequestsSent
     | ModelsRequested
     | ReportNotReady
+    | AcceptAlso
     | Ping
     | Pong
 )

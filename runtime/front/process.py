@@ -16,7 +16,16 @@ import numpy.ma  # noqa: F401 - Arrow imports it for its first array of numpy, w
 import uvloop
 
 from base.ipc.control import Drain, ExitCode
-from base.ipc.front_door_control import Configure, Listening, ModelStates, ReportNotReady, RoutesDrained, RoutingTable, TableApplied
+from base.ipc.front_door_control import (
+    AcceptAlso,
+    Configure,
+    Listening,
+    ModelStates,
+    ReportNotReady,
+    RoutesDrained,
+    RoutingTable,
+    TableApplied,
+)
 from base.log import stderr_handler
 from base.process import outlive_parent
 from base.telemetry.loop_watchdog import LoopWatchdog
@@ -115,6 +124,8 @@ class FrontProcess:
                     server.reconfigure(message)
                 case ReportNotReady():
                     service.withdraw()
+                case AcceptAlso():
+                    server.accept_also(message.listen_fds)
                 case Drain():
                     return ExitCode.OK
                 case _:

@@ -61,7 +61,9 @@ class FrontServer(uvicorn.Server):
         self._credentials = CredentialWatcher(configure, service.require_keys, self.apply_tls)
         self._watching: asyncio.Task[None] | None = None
         self._reloading: asyncio.Task[None] | None = None
-        self._acceptors: list[Acceptor] = []
+        self._acceptors: dict[int, Acceptor] = {}  # by the descriptor of the listening socket
+        self._own_fds: set[int] = set()
+        self._inherited: dict[int, socket.socket] = {}  # those of other front doors
         self._listening, self._stopped = asyncio.Event(), asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
 
@@ -96,8 +98,8 @@ class FrontServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answers clients that connect or send a request at this very moment, and then shuts down as uvicorn does."""
-        await asyncio.gather(*(acceptor.drain() for acceptor in self._acceptors))
-        await asyncio.gather(*(acceptor.wait_connected(HANDSHAKES_MAX_S) for acceptor in self._acceptors))
+        await asyncio.gather(*(acceptor.drain() for acceptor in self._acceptors.values()))
+        await asyncio.gather(*(acceptor.wait_connected(HANDSHAKES_MAX_S) for acceptor in self._acceptors.values()))
         for connection in self._open_connections():
             connection.take_last_request()
         loop = asyncio.get_running_loop()
@@ -109,16 +111,28 @@ class FrontServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to accept connections, with an acceptor of our own."""
         assert sockets is not None
-        context = self._connections
-        admits = partial(context.sweeper.admits, cast("set[HttpConnection]", self.server_state.connections))
-        tls_context = self._credentials.context
         for sock in sockets:
-            acceptor = Acceptor(sock, partial(HttpConnection, context), tls_context, self._handshake_s, admits=admits)
-            acceptor.start(self.config.backlog)
-            self._acceptors.append(acceptor)
+            self._accept(sock)
+        self._own_fds = set(self._acceptors)
         self.servers = []
         self.started = True
         self._listening.set()
+
+    def accept_also(self, listen_fds: Sequence[int]) -> None:
+        """Accepts the clients of other front doors, and of no others than these from now on."""
+        for fd in self._acceptors.keys() - self._own_fds - set(listen_fds):
+            self._acceptors.pop(fd).stop()
+        for fd in set(listen_fds) - self._acceptors.keys():
+            if fd not in self._inherited:
+                self._inherited[fd] = socket.socket(fileno=fd)
+            self._accept(self._inherited[fd])
+
+    def _accept(self, listener: socket.socket) -> None:
+        context = self._connections
+        admits = partial(context.sweeper.admits, cast("set[HttpConnection]", self.server_state.connections))
+        acceptor = Acceptor(listener, partial(HttpConnection, context), self._credentials.context, self._handshake_s, admits=admits)
+        acceptor.start(self.config.backlog)
+        self._acceptors[listener.fileno()] = acceptor
 
     def apply_tls(self, context: ssl.SSLContext, *, close_existing: bool) -> None:
         """Uses another TLS context for new connections.
@@ -127,7 +141,7 @@ class FrontServer(uvicorn.Server):
             context: The TLS context.
             close_existing: Whether to close existing connections, once the requests that have begun on them are answered.
         """
-        for acceptor in self._acceptors:
+        for acceptor in self._acceptors.values():
             acceptor.context = context
         for connection in self._open_connections() if close_existing else ():
             connection.shutdown()

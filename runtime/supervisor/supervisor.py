@@ -226,6 +226,7 @@ class Supervisor:
 
     def _on_changed(self) -> None:
         """Publishes the routing table and the state after a decision, or after a change of a front door."""
+        self._front_doors.share_listeners()
         table, states = self.fleet.table, self.fleet.states.message()
         if states != self._published_states:
             self._published_states = states

@@ -175,6 +175,26 @@ def test_several_front_doors_share_the_port_and_a_killed_one_affects_no_other(su
     assert not [pid for pid in children if runs(pid)]
 
 
+def test_clients_of_a_front_door_that_does_not_accept_are_answered_by_another(supervised):
+    """It is stopped, or was killed and is restarted much later. Once it accepts again, it has its clients for itself."""
+    write_tiny(supervised.dist / "tiny.pex", "tiny")
+    supervised.settings |= {"front_doors": 2, "unresponsive_s": 0, "restart_delay_min_s": 3600, "restart_delay_max_s": 3600}
+    with supervised:
+        first, second = supervised.state()["front_door_pids"]
+        os.kill(first, signal.SIGSTOP)
+        assert [supervised.predictions("/tiny") for _ in range(16)] == [[6]] * 16
+        os.kill(first, signal.SIGCONT)
+        supervised.until(lambda: [door["state"] for door in supervised.state()["front_doors"]] == ["serving"] * 2)
+        before = {pid: sockets(pid) for pid in (first, second)}
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(httpx.Client(base_url=supervised.state()["address"], timeout=20)) for _ in range(32)]
+            assert [ask_tiny(client) for client in clients] == [[6]] * 32
+            assert all(sockets(pid) > before[pid] for pid in (first, second))
+        os.kill(second, signal.SIGKILL)
+        assert [supervised.predictions("/tiny") for _ in range(16)] == [[6]] * 16
+        assert supervised.state()["front_door_pids"] == [first]
+
+
 def sockets(pid):
     """Returns the number of sockets that a process has open."""
     links = [entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]

@@ -10,12 +10,14 @@ import select
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
 from base.backoff import Backoff
 from base.ipc.control import ControlMessage, Drain
 from base.ipc.front_door_control import (
+    AcceptAlso,
     Configure,
     Listening,
     MirrorReport,
@@ -74,6 +76,13 @@ class FrontDoorStatus(msgspec.Struct, frozen=True):
     restarts: int = 0
 
 
+class Listeners(NamedTuple):
+    """The bound sockets of one front door, and those of all others."""
+
+    own: Sequence[socket.socket]
+    others: Sequence[socket.socket]
+
+
 class FrontDoorChild:
     """One front door, and the routing table that it should have.
 
@@ -93,7 +102,7 @@ class FrontDoorChild:
     def __init__(
         self,
         name: str,
-        listeners: Sequence[socket.socket],
+        listeners: Listeners,
         limits: Configure,
         timing: FrontDoorTiming,
         on_changed: Callable[[], None],
@@ -110,10 +119,27 @@ class FrontDoorChild:
         self._restarts = _Restarts(timing.backoff, self.start)
         self._start_timer: asyncio.TimerHandle | None = None  # until it listens
         self._heartbeat: Heartbeat | None = None  # while it listens
-        self._not_ready = self._stopping = False
+        self._not_ready = self._stopping = self._is_listening = False
+        self._also_fds: list[int] = []  # of others, whose clients it accepts
         self._starts = 0
         self.child: Child | None = None
         self.applied_generation = self._drained_generation = -1
+
+    @property
+    def listen_fds(self) -> list[int]:
+        """The descriptors of its sockets."""
+        return [listener.fileno() for listener in self._listeners.own]
+
+    @property
+    def is_accepting(self) -> bool:
+        """True while it accepts the clients of its sockets."""
+        return self.child is not None and self._is_listening and not self.child.is_stopped
+
+    def accept_also(self, listen_fds: list[int]) -> None:
+        """Makes it accept the clients of these sockets of others, too, until the next call."""
+        if self.child is not None and listen_fds != self._also_fds:
+            self._also_fds = listen_fds
+            self.child.send(AcceptAlso(listen_fds))
 
     def has_drained(self, generation: int) -> bool:
         """Returns whether no request can reach or wait for a worker that tables of `generation` and later no longer contain."""
@@ -123,10 +149,10 @@ class FrontDoorChild:
         """Spawns the process, and sends it its configuration and the routing table."""
         try:
             with _stdout_for_child(wanted=self._limits.access_log == STDOUT) as stdout_fd:
-                fds = [listener.fileno() for listener in self._listeners]
-                argv, additions = front_door_command(fds, stdout_fd)
+                argv, additions = front_door_command(self.listen_fds, stdout_fd)
                 env = child_environment(os.environ, additions)
-                spec = ProcessSpec(argv, env, [*fds, stdout_fd], None, self._timing.unresponsive_s, INTERPRETER)
+                inherited = [*self.listen_fds, *(listener.fileno() for listener in self._listeners.others), stdout_fd]
+                spec = ProcessSpec(argv, env, inherited, None, self._timing.unresponsive_s, INTERPRETER)
                 child = Child(self._name, spec, self._on_message, self._on_exit)
                 child.start()
         except OSError as exc:
@@ -184,7 +210,7 @@ class FrontDoorChild:
         self._stopping = True
         self._restarts.cancel()
         self._stop_timers()
-        if self.child is None and select.select(self._listeners, [], [], 0)[0]:
+        if self.child is None and select.select(self._listeners.own, [], [], 0)[0]:
             self.start()
         if self.child is not None:
             self.child.send(Drain())
@@ -192,6 +218,7 @@ class FrontDoorChild:
     def _on_message(self, message: ControlMessage) -> None:
         match message:
             case Listening():
+                self._is_listening = True
                 self._restarts.on_listening()
                 self._start_heartbeat()
             case Pong():
@@ -234,6 +261,7 @@ class FrontDoorChild:
         failure = self.child.failure if self.child is not None else ""
         self._stop_timers()
         self.child = None
+        self._is_listening, self._also_fds = False, []
         self.applied_generation = self._drained_generation = -1
         if not self._stopping:
             delay_s = self._restarts.schedule()

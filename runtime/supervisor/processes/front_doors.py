@@ -9,7 +9,7 @@ import msgspec
 
 from base.ipc.front_door_control import Configure, ModelStates, Route, RoutingTable
 from runtime.supervisor.processes.child import Child
-from runtime.supervisor.processes.front_door import FrontDoorChild, FrontDoorReport, FrontDoorStatus, FrontDoorTiming
+from runtime.supervisor.processes.front_door import FrontDoorChild, FrontDoorReport, FrontDoorStatus, FrontDoorTiming, Listeners
 
 
 class FrontDoorGroup:
@@ -31,9 +31,12 @@ class FrontDoorGroup:
         on_changed: Callable[[], None],
         on_report: Callable[[FrontDoorReport], None],
     ) -> None:
+        self._draining = False
         share = divide_limits(limits, len(listeners))
         self._doors = [
-            FrontDoorChild(f"front door {i + 1}" if i else "front door", each, share, timing, on_changed, on_report)
+            FrontDoorChild(
+                f"front door {i + 1}" if i else "front door", _with_others(listeners, each), share, timing, on_changed, on_report
+            )
             for i, each in enumerate(listeners)
         ]
 
@@ -60,6 +63,16 @@ class FrontDoorGroup:
         """Spawns all front doors."""
         for door in self._doors:
             door.start()
+
+    def share_listeners(self) -> None:
+        """Makes the front doors that accept clients accept those of the others, too. Call it after every change of one of them.
+
+        The kernel gives a client to the socket of one front door, where it would wait for the restart.
+        """
+        waiting = [fd for door in self._doors if not door.is_accepting for fd in door.listen_fds]
+        for door in self._doors:
+            if door.is_accepting and not self._draining:
+                door.accept_also(waiting)
 
     def configure(self, limits: Configure) -> None:
         """Sends changed limits to all front doors, now and after every restart."""
@@ -88,8 +101,17 @@ class FrontDoorGroup:
 
     def drain(self) -> None:
         """Makes all front doors stop accepting, finish their requests and exit. None is restarted."""
+        self._draining = True
         for door in self._doors:
             door.drain()
+
+
+def _name(index: int) -> str:
+    return f"front door {index + 1}" if index else "front door"
+
+
+def _with_others(listeners: Sequence[Sequence[socket.socket]], own: Sequence[socket.socket]) -> Listeners:
+    return Listeners(own, [listener for each in listeners if each is not own for listener in each])
 
 
 def divide_limits(limits: Configure, count: int) -> Configure:
