@@ -17,7 +17,9 @@ from hanging_folder import HangingFolder, hanging_folder
 from operated_supervisor import Operated
 from tinypex import times, write_tiny
 
-FILES_OF_WORKERS = {"run_path", "scratch_path", "cache_path"}
+OF_PROCESSES = {"run_path", "scratch_path", "cache_path", "logs"}
+"""Folders with files that workers or front doors open."""
+
 QUICK_S = 10.0
 """Longest time for an answer. A server that waits for a folder that hangs never gives one."""
 
@@ -28,7 +30,7 @@ LOOKS_S = 1.0
 @pytest.fixture
 def folders(tmp_path: Path) -> dict[str, HangingFolder]:
     with contextlib.ExitStack() as stack:
-        names = ["dist_path", "state_path", "trust", "logs", *sorted(FILES_OF_WORKERS)]
+        names = ["dist_path", "state_path", "trust", *sorted(OF_PROCESSES)]
         yield {name: stack.enter_context(hanging_folder(tmp_path / name)) for name in names}
 
 
@@ -92,7 +94,7 @@ def test_a_folder_that_hangs_stops_only_what_needs_it(tmp_path: Path, folders: d
         outside = Outside(operated)
         assert outside.predict() == [6]
         for needed in (False, True):
-            hanging = [folder for name, folder in folders.items() if (name in FILES_OF_WORKERS) == needed]
+            hanging = [folder for name, folder in folders.items() if (name in OF_PROCESSES) == needed]
             with contextlib.ExitStack() as end:
                 for folder in hanging:
                     end.callback(folder.go_on)
