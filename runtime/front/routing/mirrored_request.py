@@ -21,6 +21,9 @@ COPIES_MAX = 128
 COPIED_ROWS_MAX = 16_384
 """Limits of the copies in flight for one release. More copies would only wait, with their rows and responses in memory."""
 
+WHOLE_COPY_ROWS = COPIED_ROWS_MAX // 8
+"""Number of rows that a copy counts at least if its response may have any number of rows."""
+
 
 class InFlightCopies:
     """Counts the copies in flight for one release, and their rows."""
@@ -65,7 +68,7 @@ class MirroredPair:
     Args:
         in_flight: Counts the copy until both have ended.
         stats: Records the comparison.
-        rows: Rows of the request.
+        rows: Rows by which the copy is counted.
         began_s: Time by `now_s` at which its body was complete.
     """
 

@@ -15,7 +15,7 @@ from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.endpoint import ServedRelease
 from runtime.front.requests.request_head import Mirror, ReplyObserver, RequestHead
 from runtime.front.requests.target import Target
-from runtime.front.routing.mirrored_request import InFlightCopies, MirroredPair, MirroredRequest, OriginalObserver
+from runtime.front.routing.mirrored_request import WHOLE_COPY_ROWS, InFlightCopies, MirroredPair, MirroredRequest, OriginalObserver
 from runtime.front.routing.weighted_choice import SILVER, LowDiscrepancySequence
 from runtime.front.scheduling.admission import check_available, check_parameters, submit_copy
 from runtime.front.telemetry.metrics import now_s
@@ -45,16 +45,18 @@ class RequestMirror:
         Returns:
             The observer of the original request; None if the copy is skipped.
         """
+        is_whole = head.target.endpoint.spec.whole or target.endpoint.spec.whole
+        counted_rows = max(rows.count, WHOLE_COPY_ROWS) if is_whole else rows.count
         if (
             isinstance(body, BodyBuffer)
             or not self.release.up
             or not rows.count  # only an endpoint that takes whole requests gets such a request
-            or not self._in_flight.has_room(rows.count)
+            or not self._in_flight.has_room(counted_rows)
             or not _is_quick(head, target, body)
         ):
             self._stats.record_skipped()
             return None
-        pair = MirroredPair(self._in_flight, self._stats, rows.count, now_s())
+        pair = MirroredPair(self._in_flight, self._stats, counted_rows, now_s())
         asyncio.get_running_loop().call_soon(self._send, pair, head, target, rows, body, request_id)
         return OriginalObserver(pair)
 
