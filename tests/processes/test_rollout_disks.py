@@ -109,7 +109,7 @@ def test_a_release_goes_live_although_the_policy_cannot_be_stored(tmp_path: Path
         disk.fill()
         rollout.drop()
         rollout.until_answers(load, NEW_SAYS)
-        operated.until(lambda: "the new traffic policy of tiny is only in memory: cannot write" in operated.err.read_text())
+        operated.until(lambda: "the new traffic policy of tiny is only in memory: cannot use" in operated.err.read_text())
         refused = operated.run("rollback", "tiny")
         assert refused.returncode == 1
         assert "free some space" in refused.stderr
