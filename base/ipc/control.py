@@ -125,5 +125,5 @@ class ControlStream:
         self._rest = bytearray(rest)
         try:
             return [self._decode(line) for line in lines]
-        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             raise PeerError(f"not a control message: {exc}") from exc

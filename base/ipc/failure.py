@@ -80,7 +80,7 @@ def decode_error(body: bytes) -> errors.PexdockError:
     """
     try:
         content = _decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise errors.PeerError(f"the body of a failure is invalid: {exc}") from exc
     kind = _ERROR_TYPES.get(content.code)
     if kind is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from base.errors import Misfit
+from base.errors import Misfit, PeerError
+from base.ipc.control import WIRE_VERSION
 from base.ipc.failure import encode_error
 from base.ipc.front_door_control import Route, RoutesDrained, RoutingTable, TableApplied, WorkerUnhealthy
 from base.ipc.protocol import (
@@ -27,6 +29,7 @@ from base.ipc.protocol import (
     Started,
     StreamEnd,
     StreamPart,
+    Welcome,
 )
 from base.ipc.release_spec import EndpointSpec, ReleaseSpec, release_tag
 from base.schema import wire
@@ -95,6 +98,8 @@ HOSTILE = {
     "a reply of no bytes": send_reply(b""),
     "a failure that is no JSON": sent(lambda batch: Failure(batch.batch_id, b"\xff")),
     "a failure that is no UTF-8": sent(lambda batch: Failure(batch.batch_id, b'{"code":"\xff"}')),
+    "a failure that is nested too deep": sent(lambda batch: Failure(batch.batch_id, b'{"x":' + b"[" * 60_000)),
+    "a second introduction": sent(lambda _: Welcome(WIRE_VERSION, "tiny", "1", 0)),
     "a part of what is not streamed": sent(lambda batch: StreamPart(batch.batch_id, 10)),
     "a beginning that it was not asked for": sent(lambda batch: Started(batch.batch_id)),
     "the end of what is not streamed": sent(lambda batch: StreamEnd(batch.batch_id, 0)),
@@ -232,6 +237,26 @@ def test_a_reply_buffer_beyond_the_memory_limit_is_refused(door: FrontDoor, tmp_
         assert client.answer().status == 200
 
 
+def test_a_part_that_was_not_asked_for_breaks_the_protocol(door: FrontDoor, tmp_path: Path) -> None:
+    """A worker that floods its channel with parts loses it, and the client gets an error after those that were asked for."""
+    streaming = ReleaseSpec("tiny", "1", [EndpointSpec("stream", "/stream", [], None, None, 64, 1, unbatched=True, streams=True)])
+    with BareWorker(tmp_path / "w") as worker, Raw(door.address) as client:
+        door.send_message(RoutingTable(1, [Route(streaming, [worker.path])], startup_complete=True))
+        worker.greet("tiny", "1")
+        while door.next_message() != TableApplied(1):
+            pass
+        client.send(post("/stream", ROWS))
+        batch = worker.batch()
+        worker.view(batch.reply)[:4] = b'"x"\n'
+        with contextlib.suppress(PeerError):  # once the front door has closed the channel
+            while True:
+                worker.channel.send_message(StreamPart(batch.batch_id, 4))
+        answer = client.answer()
+        assert b'"unavailable"' in answer.body
+        while not isinstance(door.next_message(), WorkerUnhealthy):
+            pass
+
+
 NOISY = """
     import contextlib, os, socket
     import polars as pl
@@ -241,23 +266,32 @@ NOISY = """
     def predict(records_df: pl.DataFrame):
         for fd in map(int, os.listdir("/proc/self/fd")) if records_df["x"][0] < 0 else ():
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as found:
-                if found.type == socket.SOCK_SEQPACKET:
-                    found.send(b"noise")
+                if found.type == {kind}:
+                    found.send({data!r})
         return records_df["x"]
 """
 
 
-def test_the_supervisor_replaces_a_hostile_worker(tmp_path: Path) -> None:
-    """A handler writes noise to the channel, and its process lives on. The model answers again from another process."""
+@pytest.mark.parametrize(
+    ("kind", "data", "reason"),
+    [
+        ("socket.SOCK_SEQPACKET", b"noise", "a front door reported its worker as unhealthy: a message of"),
+        ("socket.SOCK_STREAM", b'{"type":"drain"}\n' * 1000, ""),
+        ("socket.SOCK_STREAM", b'{"type":' + b"[" * 3000 + b"\n", ""),
+    ],
+    ids=["noise", "unexpected messages", "a deep message"],
+)
+def test_the_supervisor_replaces_a_hostile_worker(tmp_path: Path, kind: str, data: bytes, reason: str) -> None:
+    """A handler writes to the channel or control socket, and its process lives on. The model answers again from another process."""
     with Supervised(tmp_path) as supervised:
-        write_tiny(supervised.dist / "tiny.pex", "tiny", module=NOISY)
+        write_tiny(supervised.dist / "tiny.pex", "tiny", module=NOISY.format(kind=kind, data=data))
         (pid,) = supervised.until_state("tiny.pex", "ready")["worker_pids"]
         supervised.until(lambda: supervised.predictions("/tiny") == [3])
         address = supervised.state()["address"]
-        assert httpx.post(f"{address}/tiny", json=[{"x": -1}], timeout=20).status_code == 503
+        assert httpx.post(f"{address}/tiny", json=[{"x": -1}], timeout=20).status_code in ({503} if reason else {200, 503})
+        supervised.until(lambda: pid not in supervised.until_state("tiny.pex", "ready")["worker_pids"])
         supervised.until(lambda: supervised.predictions("/tiny") == [3])
         report = supervised.until_state("tiny.pex", "ready")
-        assert pid not in report["worker_pids"]
         environment = Path(f"/proc/{report['worker_pids'][0]}/environ").read_bytes().split(b"\0")
         assert f"PEXDOCK_RELEASE_ID={report['sha256']}".encode() in environment  # all its answers carry a tag made of this
-        assert "a front door reported its worker as unhealthy: a message of" in report["reason"]
+        assert reason in report["reason"]

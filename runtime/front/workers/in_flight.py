@@ -25,6 +25,7 @@ class InFlightBatch:
         sent_s: Time when it was sent, on the monotonic clock.
         parked: Whether it waits for its model or its client, so that it does not block other batches.
         begun: Whether the worker has reported that it began the batch, and has not parked it since.
+        has_unread_part: Whether its worker has sent a part of a response and was not asked for the next one.
         is_cancelled: Whether the worker has been notified that nobody waits for it.
         computed_s: Time that the worker computed it, in seconds, set when it is done; 0 if the batch was parked.
     """
@@ -36,6 +37,7 @@ class InFlightBatch:
     sent_s: float
     parked: bool = False
     started: bool = False
+    has_unread_part: bool = False
     is_cancelled: bool = False
     computed_s: float = 0.0
 

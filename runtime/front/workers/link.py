@@ -214,16 +214,17 @@ class WorkerLink:
 
     def _on_welcome(self, welcome: Welcome) -> None:
         spec, tag = self._release.spec, welcome.release
+        if self._welcomed.done():
+            raise PeerError("a worker that introduces itself twice")
         if welcome != Welcome(WIRE_VERSION, spec.model, spec.version, tag):
             raise PeerError(f"{welcome} from a worker that should be {spec.model} {spec.version} with wire version {WIRE_VERSION}")
         # A worker of 0.1.0 has no tag, and one that was started by hand does not know the id of its release.
         if tag and tag not in {release_tag(spec.model, spec.version, each) for each in (self._release.id, "")}:
             raise PeerError(f"a worker of {spec.model} {spec.version} with other content than the release that it should be of")
         self._release_tag = tag
-        if not self._welcomed.done():
-            self._welcomed.set_result(True)
-            self.up = not self.retiring
-            self._release.up = self._release.up or self.up
+        self._welcomed.set_result(True)
+        self.up = not self.retiring
+        self._release.up = self._release.up or self.up
 
     def _on_parked(self, number: int) -> None:
         batch = self.in_flight.batches.get(number)

@@ -103,10 +103,18 @@ class ReplyHandler:
             raise PeerError("a part of a response that the worker does not stream")
         if length > batch.slot.reply.length:
             raise PeerError(f"a part of {length} bytes in a place of {batch.slot.reply.length}")
+        if batch.has_unread_part:
+            raise PeerError("a part of a response before the next part was asked for")
+        batch.has_unread_part = True
         if not batch.parked:
             self._in_flight.mark_parked(batch)
         piece = bytes(batch.slot.segment.slice_view(batch.slot.reply.prefix(length)))
-        request.send_part(piece, lambda: self.send_if_in_flight(number, NextPart(number)))
+
+        def ask_for_next() -> None:
+            batch.has_unread_part = False
+            self.send_if_in_flight(number, NextPart(number))
+
+        request.send_part(piece, ask_for_next)
 
     def on_end(self, number: int, flags: int) -> None:
         """Handles the end of a streamed response.

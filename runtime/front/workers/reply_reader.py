@@ -33,15 +33,15 @@ def read_reply(frame: memoryview, reply: Reply, rows: int, endpoint: ServedEndpo
     copy = bytes(frame)
     _check_uncompressed(copy, reply.flags)
     batch = endpoint.replies.read_frame(memoryview(copy), reply.flags)
+    if endpoint.spec.whole and not frames.may_have_rows(batch.num_rows, len(frame)):
+        raise PeerError(f"a reply of {batch.num_rows} rows in {len(frame)} bytes")
+    if batch.num_rows != rows or reply.rows != rows:
+        raise PeerError(f"a reply of {batch.num_rows} rows to a batch of {rows}")
     size = _check_size(batch, endpoint.release.response_max_bytes)
     try:
         batch.validate(full=True)
     except pa.ArrowException as exc:
         raise PeerError(f"a reply with invalid values: {exc}") from exc
-    if endpoint.spec.whole and not frames.may_have_rows(batch.num_rows, len(frame)):
-        raise PeerError(f"a reply of {batch.num_rows} rows in {len(frame)} bytes")
-    if batch.num_rows != rows or reply.rows != rows:
-        raise PeerError(f"a reply of {batch.num_rows} rows to a batch of {rows}")
     if endpoint.output_schema is not None and not batch.schema.equals(endpoint.output_schema):
         raise PeerError("a reply with another schema than its endpoint declares")
     if endpoint.spec.raw and not batch.schema.equals(RAW_RESPONSE_SCHEMA):

@@ -16,6 +16,9 @@ from base.ipc.protocol import AttachSegment, DetachSegment, Hello, Message
 from runtime.front.memory.budget import MemoryBudget
 from runtime.front.memory.slots import SlotPool
 
+_MESSAGES_PER_TURN = 32
+"""Messages that are handled before other events: a worker could send them faster than they are handled."""
+
 
 class WorkerChannel:
     """An open channel to a worker, and the slots that the worker may read and write.
@@ -100,8 +103,9 @@ class WorkerChannel:
 
     def _on_readable(self) -> None:
         try:
-            while (message := self._channel.receive_without_fd_nowait()) is not None:
-                if not self._on_message(message):  # another read would find nothing
+            for _ in range(_MESSAGES_PER_TURN):  # the loop calls again for the rest
+                message = self._channel.receive_without_fd_nowait()
+                if message is None or not self._on_message(message):  # another read would find nothing
                     break
         except PeerError as exc:
             self._on_broken(exc, isinstance(exc, PeerGone))

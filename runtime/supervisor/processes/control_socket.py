@@ -22,7 +22,7 @@ class ControlSocket:
 
     Args:
         peer: Name of the child, for the log.
-        on_message: Called with each message, in order.
+        on_message: Called with each message, in order. A PeerError that it raises makes the message invalid.
         on_disconnect: Called when the child has closed its end.
         on_invalid: Called when the child has sent something invalid. No further message is read.
     """
@@ -83,14 +83,13 @@ class ControlSocket:
     def _dispatch(self, data: bytes) -> bool:
         assert self._socket is not None
         try:
-            messages = self._stream.feed_bytes(data)
+            for message in self._stream.feed_bytes(data):
+                self._on_message(message)
         except PeerError as exc:
             log.warning("%s sent an invalid control message and is stopped: %s", self._peer, exc)
             self._loop.remove_reader(self._socket.fileno())
             self._on_invalid()
             return False
-        for message in messages:
-            self._on_message(message)
         return True
 
     def _write(self) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from base.backoff import Backoff
+from base.errors import PeerError
 from base.ipc.control import ControlMessage, Drain
 from base.ipc.front_door_control import (
     AcceptAlso,
@@ -233,7 +234,7 @@ class FrontDoorChild:
                 self._on_report(message)
                 return
             case _:
-                log.warning("%s sent an unexpected message: %s", self._name, type(message).__name__)
+                raise PeerError(f"unexpected message {type(message).__name__} from a front door")
         self._on_changed()
 
     def _start_heartbeat(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from base.errors import PexdockError, Unavailable
+from base.errors import PeerError, PexdockError, Unavailable
 from base.ipc.cache_control import CacheEntries, CacheRefreshed, CacheRequest, CacheRequestRefused, CacheResponse
 from base.ipc.control import RETRYABLE_CODES, ControlMessage, Described, Drain, ExitCode, Failed, Ready
 from base.ipc.front_door_control import RequestsSent, WorkerUnhealthy
@@ -231,8 +231,10 @@ class WorkerProcess:
                 self.run.cannot_load = code not in RETRYABLE_CODES
             case MetricsReport():
                 self._template.on_metrics(message)
+            case Ready() | CacheEntries() | CacheRefreshed() | CacheRequestRefused():
+                log.debug("%s sent a message too late: %s", self._template.title, type(message).__name__)
             case _:
-                log.warning("%s sent an unexpected message: %s", self._template.title, type(message).__name__)
+                raise PeerError(f"unexpected message {type(message).__name__} from a worker")
 
     async def _accept_run(self, run: WorkerRun, ready: Ready) -> None:
         """Takes the worker into service. Cancelled if its process exits before."""

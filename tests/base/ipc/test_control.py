@@ -18,7 +18,17 @@ def test_messages_are_complete_however_their_bytes_arrive() -> None:
     assert ControlStream().feed_bytes(data) == messages
 
 
-@pytest.mark.parametrize("line", [b"{}\n", b"[]\n", b'{"type":"unknown"}\n', b'{"type":"table_applied","generation":"x"}\n', b"\xff\n"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{}\n",
+        b"[]\n",
+        b'{"type":"unknown"}\n',
+        b'{"type":"table_applied","generation":"x"}\n',
+        b"\xff\n",
+        b'{"type":' + b"[" * 60_000 + b"\n",
+    ],
+)
 def test_an_invalid_line_is_refused(line: bytes) -> None:
     """A parent and a child must not guess what the other means."""
     with pytest.raises(PeerError):
