@@ -67,7 +67,7 @@ def test_a_shutdown_during_the_start_announces_nothing(supervised, tmp_path):
     supervised.start()
     try:
         supervised.until((tmp_path / "held").exists)
-        supervised.until(lambda: supervised.release("tiny.pex")["state"] == "ready" and supervised.state()["front_door_pids"])
+        supervised.until(lambda: "tiny 0.1.0: ready at /tiny" in supervised.err.read_text() and supervised.state()["front_door_pids"])
         supervised.process.send_signal(signal.SIGTERM)
         supervised.until(lambda: "SIGTERM: shutting down" in supervised.err.read_text())
         (tmp_path / "go-held").touch()
