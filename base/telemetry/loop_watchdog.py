@@ -186,7 +186,7 @@ class LoopWatchdog:
         advice = self._advise(stack)
         held_s = hold.seconds if hold.seconds > _LOCK_S else 0.0
         if held_s and hold.thread is not self._thread:
-            if advice is not None:
+            if advice is not None and held_s * 1000 >= self._warn_ms:
                 self._report_hold(hold, frames)
             if turn is not None:
                 turn.began_s += held_s
