@@ -50,6 +50,15 @@ MORE: Mapping[str, Made] = {
     "HTTP/1.0 without a host": request(request_heads.LENGTH, first="POST {} HTTP/1.0", host=""),
     "an offer of another protocol": lambda path: post(path, GOOD, "Connection: Upgrade", "Upgrade: h2c"),
     "an offer of WebSocket": lambda path: post(path, GOOD, "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+    "an offer in HTTP/1.0": lambda path: post(path, GOOD, "Connection: Upgrade", "Upgrade: h2c", version="1.0"),
+    "an offer in HTTP/1.0 without a host": request(
+        request_heads.LENGTH, "Upgrade: h2c", "Connection: Upgrade", first="POST {} HTTP/1.0", host=""
+    ),
+    "an offer in HTTP/1.0 with keep-alive": request(
+        request_heads.LENGTH, "Connection: Upgrade, keep-alive", "Upgrade: h2c", first="POST {} HTTP/1.0"
+    ),
+    "an offer and close": lambda path: post(path, GOOD, "Connection: Upgrade", "Upgrade: h2c", "Connection: Close"),
+    "an offer in HTTP/1.0 of a page": request("Connection: Upgrade", "Upgrade: h2c", first="GET /livez HTTP/1.0", host=""),
     "an empty line between others": lambda path: post(path, GOOD) + b"\r\n" + post(path, GOOD),
     "two spaces in the first line": request(request_heads.LENGTH, first="POST  {} HTTP/1.1"),
     "an escaped letter in the path": request(request_heads.LENGTH, first="POST /t%69ny HTTP/1.1"),

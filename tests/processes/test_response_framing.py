@@ -165,6 +165,16 @@ def test_pipelined_requests_get_their_own_responses_whatever_a_handler_makes(ser
             assert client.ended()
 
 
+def test_a_stream_to_a_client_of_http_1_0_has_no_chunks_although_it_offers_another_protocol(served: TestClient) -> None:
+    """It ends with the connection; the offer is ignored (RFC 9110, 7.8)."""
+    for offer in ((), ("Connection: Upgrade, keep-alive", "Upgrade: h2c")):
+        with Raw(served.address) as raw:
+            raw.send(post("/parts", {"parts": 2}, *offer, version="1.0"))
+            answer = raw.answer()
+            assert (answer.status, answer.body) == (200, b'{"part":0}\n{"part":1}\n')
+            assert "transfer-encoding" not in answer.headers
+
+
 MEDIA_TYPES = {
     "line ends": ("text/plain\r\nx-forged: 1", False),
     "the end of the head": ("text/plain\r\n\r\nsmuggled", False),

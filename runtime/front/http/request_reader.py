@@ -231,12 +231,13 @@ class RequestReader:
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Parses a request again without its offer of another protocol, at which the parser stops. The front door supports only HTTP/1."""
-        method = self._parser.get_method()
+        method, version = self._parser.get_method(), self._parser.get_http_version().encode()
         if method == b"CONNECT":
             self._refuse(Malformed(_NOT_HTTP))
         elif self.state is not ENDING:
             self._framing_bytes = 0
-            self.feed(_without_offers(method, self._url, self._headers) + rest)
+            self._parser = httptools.HttpRequestParser(self)  # the other one takes the request for the last if it is HTTP/1.0
+            self.feed(_without_offers(method, self._url, version, self._headers) + rest)
 
     def _refuse(self, error: PexdockError) -> None:
         # The parser knows the method once it has met the target; before that, it has the method of the previous request.
@@ -247,13 +248,13 @@ class RequestReader:
             self._sink.on_refused(error, head_only=head_only)
 
 
-def _without_offers(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def _without_offers(method: bytes, target: bytes, version: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Returns the head of a request without its offer of another protocol. A request to close the connection is kept."""
     headers = list(headers)
     kept = [each for each in headers if each[0] not in _OFFERS]
     if any(b"close" in value.lower() for name, value in headers if name == b"connection"):
         kept.append((b"connection", b"close"))
-    return b"\r\n".join([b"%b %b HTTP/1.1" % (method, target), *(b"%b: %b" % each for each in kept), b"", b""])
+    return b"\r\n".join([b"%b %b HTTP/%b" % (method, target, version), *(b"%b: %b" % each for each in kept), b"", b""])
 
 
 _OFFERS = frozenset((b"connection", b"upgrade", b"http2-settings"))
