@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import uvloop
 
+from base.telemetry.lock_holds import stack_of
 from base.telemetry.loop_watchdog import LoopWatchdog
 from waiting import until
 
@@ -35,13 +37,20 @@ def in_c(seconds: float) -> None:
         sum(range(10_000_000))
 
 
-def hold_lock() -> float:
-    """Makes one call in C that holds Python's lock, and returns the time that it took."""
+def hold_lock(is_time: Callable[[], bool], end: threading.Event) -> float:
+    """Makes one call in C that holds Python's lock, and returns the time that it took. Remains on the stack until the end."""
+    until(is_time)
     began = time.thread_time()
-    sum(range(30_000_000))
+    sum(range(50_000_000))
     took = time.thread_time() - began
-    busy(0.2)
+    end.wait()
     return took
+
+
+def wait_in_turn(reports: list[logging.LogRecord]) -> None:
+    """Keeps the loop in one turn until something is reported. Leaves the processor to the watchdog."""
+    while not reports:
+        time.sleep(0.001)
 
 
 def waits(seconds: float) -> None:
@@ -104,27 +113,33 @@ def test_a_thread_that_held_the_lock_is_named_with_what_the_loop_did(
 ) -> None:
     """Whether the loop was in a turn or not: other work would have had to wait as well."""
 
-    async def scenario() -> float:
-        watchdog = LoopWatchdog("the test", WARN_MS, found.append)
-        watchdog.start()
-        await asyncio.sleep(0.05)
-        with ThreadPoolExecutor(1, "holder") as threads:
-            holding = threads.submit(hold_lock)
-            if is_busy:
-                busy(0.3)
-            took = await asyncio.wrap_future(holding)
-        busy(0.05)
-        await asyncio.sleep(0.05)
-        watchdog.stop()
-        return took
+    async def scenario() -> tuple[float, float]:
+        loop, reported = threading.current_thread(), asyncio.get_running_loop().create_future()
 
-    found: list[float] = []
+        def is_time() -> bool:
+            running = [frame.f_code for frame in stack_of(loop)]
+            return wait_in_turn.__code__ in running if is_busy else scenario.__code__ not in running
+
+        watchdog = LoopWatchdog("the test", WARN_MS, lambda found: None if reported.done() else reported.set_result(found))
+        watchdog.start()
+        end = threading.Event()
+        with ThreadPoolExecutor(1, "holder") as threads:
+            holding = threads.submit(hold_lock, is_time, end)
+            try:
+                if is_busy:
+                    wait_in_turn(caplog.records)
+                found = await reported
+            finally:
+                end.set()
+        watchdog.stop()
+        return holding.result(), found / 1000
+
     with caplog.at_level(logging.WARNING):
-        took = run(scenario())
-    assert 0.5 * took < found[0] / 1000 < took + 0.1
+        took, found = run(scenario())
+    assert 0.5 * took < found < took + 0.1
     assert " ms by the thread holder_0, which held Python's lock in " in caplog.text
     assert "hold_lock (base/telemetry/test_loop_watchdog.py:" in caplog.text.partition("; the loop was ")[0]
-    assert "; the loop was at busy (" in caplog.text or not is_busy
+    assert "; the loop was at wait_in_turn (" in caplog.text or not is_busy
 
 
 def test_a_loop_of_ones_own_is_watched_turn_by_turn(caplog: pytest.LogCaptureFixture) -> None:
