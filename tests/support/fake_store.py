@@ -10,7 +10,7 @@ from typing import Any
 import base.artifacts as afs
 from base.errors import NotFound
 
-WITHIN_S = 10
+WITHIN_S = 30
 
 
 class Store:
