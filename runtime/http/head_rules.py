@@ -33,16 +33,25 @@ class InvalidHead(ValueError):
     """A request head is not allowed; the message says why."""
 
 
-def check_head(target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+class HeadTooLarge(InvalidHead):
+    """A request head is larger than the limit."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the head of a request may have {HEAD_MAX_BYTES} bytes")
+
+
+def check_head(method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Checks a head that the parser has accepted.
 
     Args:
+        method: The method.
         target: The request target as received.
         version: HTTP version, such as "1.1".
         headers: Headers with names in lower case.
 
     Raises:
         InvalidHead: The head is ambiguous or malformed.
+        HeadTooLarge: The head is too large, wherever in the received data it began.
     """
     if version not in ("1.1", "1.0"):
         raise InvalidHead(f"unsupported version HTTP/{version}; use HTTP/1.1 or HTTP/1.0")
@@ -50,7 +59,9 @@ def check_head(target: bytes, version: str, headers: Iterable[tuple[bytes, bytes
         raise InvalidHead("invalid request target: neither a path nor a URL with a path")
     hosts = lengths = codings = 0
     single: tuple[bytes, ...] = ()
+    size = len(method) + len(target) + len(b"  HTTP/1.1\r\n\r\n")
     for name, value in headers:
+        size += len(name) + len(value) + len(b": \r\n")
         if name == b"host":
             hosts += 1
             if not _HOST.fullmatch(value.rstrip(b" \t")):
@@ -67,6 +78,8 @@ def check_head(target: bytes, version: str, headers: Iterable[tuple[bytes, bytes
             if name in single:
                 raise InvalidHead(f"a request may have only one {name.decode().title()} header")
             single = (*single, name)
+    if size > HEAD_MAX_BYTES:
+        raise HeadTooLarge
     if hosts > 1 or (not hosts and version == "1.1"):
         raise InvalidHead(f"a request needs exactly one Host header, and this has {hosts}")
     if lengths + codings > 1:

@@ -222,13 +222,16 @@ def test_no_answer_of_another_release_is_ever_given(door: FrontDoor, tmp_path: P
 
 
 def test_a_reply_buffer_beyond_the_memory_limit_is_refused(door: FrontDoor, tmp_path: Path) -> None:
-    """Asking for it breaks no rule: the request is a 503, and the worker goes on with the next."""
+    """Asking for it breaks no rule: the request is a 500 that no second try helps, and the worker goes on with the next."""
     with BareWorker(tmp_path / "w") as worker, Raw(door.address) as client:
         put_in_force(door, 1, worker)
         client.send(post("/echo", ROWS))
         batch = worker.batch()
         worker.channel.send_message(ReplyTooLarge(batch.batch_id, 2**62))
-        assert client.answer().status == 503
+        answer = client.answer()
+        assert (answer.status, answer.json()["code"]) == (500, "bad_result")
+        assert "shared_memory_max_bytes" in answer.json()["detail"]
+        assert str(2**62) not in answer.json()["detail"]
         granted = worker.receive()
         assert isinstance(granted, ReplyBuffer)
         assert granted.reply.length == 0

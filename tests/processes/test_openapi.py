@@ -79,11 +79,20 @@ def test_no_request_generated_from_the_document_causes_a_server_error() -> None:
 @pytest.mark.parametrize("path", ["/typed/a", "/any", "/parts", "/raw", "/livez", "/readyz", "/docs", "/openapi.json"])
 def test_an_unsupported_method_gets_the_supported_ones(served: str, path: str) -> None:
     """It gets a problem document, on endpoints and on pages alike."""
-    takes = "GET" if path in ("/livez", "/readyz", "/docs", "/openapi.json") else "POST"
+    takes = {"GET", "HEAD"} if path in ("/livez", "/readyz", "/docs", "/openapi.json") else {"POST"}
     for method in METHODS:
-        if method != takes and (path, method) != ("/openapi.json", "HEAD"):
+        if method not in takes:
             answer = httpx.request(method, served + path)
             assert (answer.status_code, answer.headers["content-type"]) == (405, "application/problem+json"), method
-            assert {*answer.headers["allow"].split(", ")} - {"HEAD"} == {takes}
+            assert {*answer.headers["allow"].split(", ")} == takes
             if method != "HEAD":
                 assert answer.json()["code"] == "bad_request"
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/docs", "/docs/swagger-ui.css", "/openapi.json"])
+def test_head_of_a_page_is_answered_as_get_without_the_body(served: str, path: str) -> None:
+    """Its head is the same, with the length of the body (RFC 9110, 9.3.2)."""
+    page, head = (httpx.request(method, served + path) for method in ("GET", "HEAD"))
+    assert (head.status_code, head.content) == (page.status_code, b"")
+    assert dict(head.headers) | {"date": ""} == dict(page.headers) | {"date": ""}
+    assert len(page.content) == int(head.headers["content-length"])

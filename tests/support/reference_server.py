@@ -31,7 +31,7 @@ async def application(scope: MutableMapping[str, Any], receive: Any, send: Any) 
 def _answer(method: str, path: str, body: bytes) -> tuple[int, object]:
     if path not in ("/tiny", "/livez"):
         return 404, {}
-    if method != ("POST" if path == "/tiny" else "GET"):
+    if method not in (["POST"] if path == "/tiny" else ["GET", "HEAD"]):
         return 405, {}
     if path == "/livez":
         return 200, {}

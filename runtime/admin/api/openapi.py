@@ -56,7 +56,7 @@ def install_openapi(app: FastAPI, *kinds: type[msgspec.Struct]) -> None:
     """Adds the page with the OpenAPI document of `app`, the schemas of `kinds` and of problem documents, and the authentication."""
     document = b""
 
-    @app.get("/openapi.json", include_in_schema=False)
+    @app.api_route("/openapi.json", methods=["GET", "HEAD"], include_in_schema=False)
     async def openapi() -> Response:
         nonlocal document
         if not document:

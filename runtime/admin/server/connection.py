@@ -127,7 +127,7 @@ class AdminConnection(AsgiConnection):
 
     def on_headers_complete(self) -> None:
         """Handles the end of a head."""
-        head_rules.check_head(self.url, self.parser.get_http_version(), self.headers)
+        head_rules.check_head(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()

@@ -49,7 +49,8 @@ class AsgiApp:
             return
         # Probes come first: a model whose path is a single parameter must not hide them.
         if page is not None and not scope["raw_path"].endswith(b"/"):
-            await self._pages({**scope, "path": page}, receive, send)
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]  # the server drops the body of a response to HEAD
+            await self._pages({**scope, "path": page, "method": method}, receive, send)
             return
         request_id = next(service.ids)
         target: Target | None = None

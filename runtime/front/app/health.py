@@ -100,11 +100,9 @@ def make_pages(service: PagesService) -> FastAPI:
     swagger_ui.add_docs_page(app)
 
     @app.exception_handler(HTTPException)
-    async def method_not_allowed(request: Request, error: HTTPException) -> Response:
+    async def method_not_allowed(request: Request, _: HTTPException) -> Response:
         """Answers a request with a wrong method, which is the only HTTP error that these pages raise."""
-        found = problems.method_not_allowed(
-            f"this page does not take {request.method}", (error.headers or {}).get("Allow", ""), next(service.ids)
-        )
+        found = problems.method_not_allowed(f"this page does not take {request.method}", "GET, HEAD", next(service.ids))
         response = Response(found.body, found.status)
         response.raw_headers += found.headers
         return response

@@ -114,12 +114,13 @@ class RequestReader:
         except httptools.HttpParserCallbackError as exc:
             if not isinstance(exc.__context__, head_rules.InvalidHead | httptools.HttpParserInvalidURLError | UnicodeDecodeError):
                 raise  # a bug of ours, for which the loop closes the connection
-            self._refuse(Malformed(str(exc.__context__) if isinstance(exc.__context__, head_rules.InvalidHead) else _NOT_HTTP))
+            reason = str(exc.__context__) if isinstance(exc.__context__, head_rules.InvalidHead) else _NOT_HTTP
+            self._refuse((TooLarge if isinstance(exc.__context__, head_rules.HeadTooLarge) else Malformed)(reason))
         except httptools.HttpParserError:
             self._refuse(Malformed(_NOT_HTTP))
         else:
             if self._framing_bytes > head_rules.HEAD_MAX_BYTES:
-                self._refuse(TooLarge(f"the head of a request may have {head_rules.HEAD_MAX_BYTES} bytes"))
+                self._refuse(TooLarge(str(head_rules.HeadTooLarge())))
             whole, self._whole = self._whole, None  # cached heads may follow for hours; do not keep a release alive meanwhile
             # Only if nothing follows the body, not even an empty line, is the data one complete request, whose head precedes the body. Then
             # the first empty line ends the head.
@@ -185,7 +186,7 @@ class RequestReader:
         parser, state = self._parser, self.state
         version = parser.get_http_version()
         if state is not ENDING:
-            head_rules.check_head(self._url, version, self._headers)
+            head_rules.check_head(parser.get_method(), self._url, version, self._headers)
         if state is ENDING or parser.should_upgrade():
             self.state = NEXT[state][SKIPPED]
             return

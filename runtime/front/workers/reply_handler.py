@@ -140,11 +140,13 @@ class ReplyHandler:
             raise PeerError("a request for a reply buffer for a batch that the worker does not have")
         batch.started = False
         try:
+            if length > self._budget.max_bytes:
+                raise BadResult("the result takes more than all shared memory: return less for each row, or raise shared_memory_max_bytes")
             batch.reply_slot = self._channel.slots.take_slot(0, length)
-        except Full as exc:
+        except (Full, BadResult) as exc:
             self._in_flight.take_batch(number)
             for request in batch.requests:
-                request.fail(exc)
+                request.fail(exc, blamed=isinstance(exc, BadResult))
             self.free_slots(batch, retained=True)
             self._channel.send_message(ReplyBuffer(number, batch.slot.reply.prefix(0)))  # an empty buffer makes the worker drop its reply
             return

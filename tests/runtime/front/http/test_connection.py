@@ -42,7 +42,7 @@ def test_a_head_is_cached_only_if_its_bytes_mean_the_same_again() -> None:
     """A head that closes its connection is not, nor a very long one, nor one that came together with other bytes. The cache is bounded."""
 
     def talk(address: str, door: CountingService) -> None:
-        too_long = post("/plain/a", [], f"X-Long: {'x' * HEAD_MAX_BYTES}")
+        too_long = post("/plain/a", [], f"X-Long: {'x' * HEAD_MAX_BYTES}")  # for the cache
         followed = (post("/plain/a", []) + b"\r\n", post("/plain/a", b"\r\n{}") + b"\r\n")
         for data in (post("/plain/a", [], "Connection: close"), too_long, *followed):
             with Raw(address) as raw:
@@ -60,5 +60,23 @@ def test_a_head_is_cached_only_if_its_bytes_mean_the_same_again() -> None:
             door.put_in_force(RoutingTable(2, [], startup_complete=True))
             raw.send(post("/plain/1499", []))
             assert raw.answer().status == 404
+
+    serve(talk)
+
+
+@pytest.mark.parametrize("path", ["/plain/a", "/plain/a?"])
+def test_the_limit_of_a_head_is_exact_wherever_it_begins_in_the_received_data(path: str) -> None:
+    """The body follows in the same packet, the head behind another request, or each piece comes alone."""
+    exact = 65_536 - len(post(path, [], "X-Long: ")) + len(b"[]")
+
+    def talk(address: str, _: CountingService) -> None:
+        for more, status in ((0, 503), (1, 413)):
+            data = post(path, [], f"X-Long: {'x' * (exact + more)}")
+            for first in (b"", post(path, b"x" * 5000)):
+                for size in (None, 8192, 1000):
+                    with Raw(address) as raw:
+                        raw.send(first + data, size)
+                        assert not first or raw.answer().status == 503
+                        assert raw.answer().status == status, (more, len(first), size)
 
     serve(talk)
