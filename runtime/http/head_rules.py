@@ -7,7 +7,7 @@ chunks, heads without a Host header or with two. If a proxy reads such a head in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 HEAD_MAX_BYTES = 64 * 1024
 """Limit of what a request may send apart from its body: head, chunk extensions and trailers. Ten times what browsers send."""
@@ -40,7 +40,7 @@ class HeadTooLarge(InvalidHead):
         super().__init__(f"the head of a request may have {HEAD_MAX_BYTES} bytes")
 
 
-def check_head(method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+def check_head(method: bytes, target: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> None:
     """Checks a head that the parser has accepted.
 
     Args:
@@ -53,15 +53,14 @@ def check_head(method: bytes, target: bytes, version: str, headers: Iterable[tup
         InvalidHead: The head is ambiguous or malformed.
         HeadTooLarge: The head is too large, wherever in the received data it began.
     """
+    _check_size(method, target, headers)
     if version not in ("1.1", "1.0"):
         raise InvalidHead(f"unsupported version HTTP/{version}; use HTTP/1.1 or HTTP/1.0")
     if not _TARGET.fullmatch(target):
         raise InvalidHead("invalid request target: neither a path nor a URL with a path")
     hosts = lengths = codings = 0
     single: tuple[bytes, ...] = ()
-    size = len(method) + len(target) + len(b"  HTTP/1.1\r\n\r\n")
     for name, value in headers:
-        size += len(name) + len(value) + len(b": \r\n")
         if name == b"host":
             hosts += 1
             if not _HOST.fullmatch(value.rstrip(b" \t")):
@@ -78,14 +77,20 @@ def check_head(method: bytes, target: bytes, version: str, headers: Iterable[tup
             if name in single:
                 raise InvalidHead(f"a request may have only one {name.decode().title()} header")
             single = (*single, name)
-    if size > HEAD_MAX_BYTES:
-        raise HeadTooLarge
     if hosts > 1 or (not hosts and version == "1.1"):
         raise InvalidHead(f"a request needs exactly one Host header, and this has {hosts}")
     if lengths + codings > 1:
         raise InvalidHead("a request may have only one header that ends its body, either Content-Length or Transfer-Encoding")
     if codings and version == "1.0":
         raise InvalidHead("HTTP/1.0 does not support Transfer-Encoding")
+
+
+def _check_size(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    size = len(method) + len(target) + len(b"  HTTP/1.1\r\n\r\n")
+    for name, value in headers:
+        size += len(name) + len(value) + len(b": \r\n")
+    if size > HEAD_MAX_BYTES:
+        raise HeadTooLarge
 
 
 def combine_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
