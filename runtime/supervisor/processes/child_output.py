@@ -48,7 +48,7 @@ class LogTail:
         self._size = 0
 
     def append(self, data: bytes) -> list[OutputLine]:
-        """Returns the lines that `data` completes, without their line ends. Undecodable bytes are escaped."""
+        """Returns the lines that `data` completes, without their line ends. Undecodable bytes and control characters are escaped."""
         lines = (self._rest + data).split(b"\n")
         if MARK in data or self._rest.endswith(MARK):  # seldom, and a model may print a gigabyte
             lines = [piece for line in lines for piece in _BEFORE_MARK.split(line)]
@@ -68,13 +68,16 @@ class LogTail:
     def _keep(self, raw: bytes) -> OutputLine:
         mark = LINE_MARK.match(raw)
         text = raw[mark.end() if mark else 0 :].rstrip(b"\r")
-        line = text.decode(errors="backslashreplace")
+        line = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text.decode(errors="backslashreplace"))
         self._lines.append(line)
-        self._size += len(text) + 1
+        self._size += len(line.encode()) + 1
         while self._size > TAIL_MAX_BYTES and len(self._lines) > 1:
-            self._size -= len(self._lines.popleft().encode(errors="replace")) + 1
+            self._size -= len(self._lines.popleft().encode()) + 1
         return OutputLine(line, level_of_mark(mark[0]) if mark else None)
 
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+"""Matches the characters of a line that a terminal could obey, which are all controls but the tab. They are escaped."""
 
 _BEFORE_MARK = re.compile(rb"(?<=.)(?=" + LINE_MARK.pattern + rb")", re.DOTALL)
 """Matches the place before a mark within a line: a line of the log after a print without a line end is a line of its own."""

@@ -306,7 +306,7 @@ def test_marked_lines_have_a_level_however_the_bytes_are_split():
         ("second", logging.ERROR),
         ("unfinished", None),
         ("third", logging.WARNING),
-        ("\x1e{no mark}", None),
+        (r"\x1e{no mark}", None),
         ("x" * (LINE_MAX_BYTES - 2), logging.INFO),
         ("x" * 7, logging.INFO),
         ("end", None),
@@ -315,6 +315,20 @@ def test_marked_lines_have_a_level_however_the_bytes_are_split():
         tail = LogTail()
         pieces = [data[start : start + size] for start in range(0, len(data), size)]
         assert [line for piece in pieces for line in tail.append(piece)] + tail.finish() == expected
+
+
+def test_control_characters_are_escaped_and_the_text_is_kept():
+    """A terminal that shows the log obeys none of them: it is not cleared, and no line is overwritten."""
+    tail = LogTail()
+    data = "\x1b[2J\x1b[31mrød\x1b[0m\tend\n 10%\r 20%\r\nab\bc\0\x7f\u009b1A\n\x1eE\x1b]0;t\a\n".encode()
+    expected = [
+        (r"\x1b[2J\x1b[31mrød\x1b[0m" + "\tend", None),
+        (r" 10%\x0d 20%", None),
+        (r"ab\x08c\x00\x7f\x9b1A", None),
+        (r"\x1b]0;t\x07", logging.ERROR),
+    ]
+    assert tail.append(data) == expected
+    assert tail.last_lines(4) == [text for text, _ in expected]
 
 
 def test_output_without_line_ends_is_split_and_bounded():
