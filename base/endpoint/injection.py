@@ -11,6 +11,8 @@
 | called `model`, or annotated with M of an `ArtifactSpec[M]` | the model |
 | called as a parameter of the path | its value, as its annotation or the spec's field has it |
 
+A class may stand beside None: `options: Options | None = None` gets the parameters of every request.
+
 The remaining parameters are resolved by position: the model first if there is a cache_config, then the frame. So `(model, frame)` and
 `(frame)` work regardless of their names; a name decides only where enough other parameters are left for the model and the frame.
 """
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import NoneType
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 import polars as pl
@@ -28,7 +31,7 @@ from base.endpoint.binding import ParameterBinder
 from base.endpoint.call_plan import AvailableInputs, CallPlan
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import find_dependency
-from base.endpoint.parameters import Parameters
+from base.endpoint.parameters import Parameters, alternatives
 from base.errors import Declaration
 from base.schema.model import Schema
 
@@ -97,7 +100,7 @@ class _SignatureResolver:
         """Binds the parameter if its default or annotation decides its value; returns True if so."""
         if name == "model" and self._available.model:
             return False  # a model may be a frame or a Pydantic model too
-        kind: type = annotation if isinstance(annotation, type) else object
+        kind = self._class(name, annotation)
         dependency = find_dependency(parameter, annotation)
         if dependency is not None:
             self._binder.bind_dependency(name, dependency)
@@ -110,12 +113,28 @@ class _SignatureResolver:
         elif issubclass(kind, Schema):
             raise self._binder.error(f"annotate with {kind.__name__}.DataFrame, since the handler gets a frame")
         elif issubclass(kind, Parameters):
+            self._require_no_default(name, parameter, kind)
             self._binder.bind_request_parameters(name, kind)
         elif issubclass(kind, BaseModel) and kind is not _model_type(self._available.spec):
             self._binder.bind_parameters(name, kind)
         else:
             return False
         return True
+
+    def _class(self, name: str, annotation: Any) -> type:
+        """Returns the class that an annotation names, alone or beside None; `object` if it names none."""
+        kinds = [each for each in alternatives(annotation) if each is not NoneType]
+        given = [each for each in kinds if isinstance(each, type) and issubclass(each, Context | Parameters)]
+        if given and len(kinds) > 1:
+            raise self._binder.error(f"{name!r} may be annotated with {given[0].__name__} or with another type, but not with both")
+        return kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) else object
+
+    def _require_no_default(self, name: str, parameter: inspect.Parameter, kind: type[Parameters]) -> None:
+        default = parameter.default
+        if default is not parameter.empty and default is not None and (type(default) is not kind or default.model_fields_set):
+            raise self._binder.error(
+                f"{name!r} has a default that no request would get; put the defaults of its fields into {kind.__name__}"
+            )
 
     def _bind_by_name(self, name: str, annotation: Any) -> bool:
         """Binds the parameter if its name decides its value; returns True if so."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
@@ -83,7 +83,7 @@ def _name_in_query(place: str, field: str, info: FieldInfo) -> str:
     alias = info.validation_alias
     if alias is not None and not isinstance(alias, str):
         raise Declaration(f"{place}: its alias must be one name; give a string")
-    nested = [each for each in _alternatives(info.annotation) if _is_object(each)]
+    nested = [each for each in alternatives(info.annotation) if _is_object(each)]
     if nested:
         raise Declaration(
             f"{place}: a query holds texts, and no {nested[0]!r}; declare fields that Pydantic makes of a text, or lists of them"
@@ -91,8 +91,13 @@ def _name_in_query(place: str, field: str, info: FieldInfo) -> str:
     return alias or field
 
 
-def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) in {Union, types.UnionType} else (annotation,)
+def alternatives(annotation: Any) -> tuple[Any, ...]:
+    """Returns the types of a union, or the only type; without what is said of them in `Annotated`."""
+    if get_origin(annotation) is Annotated:
+        return alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in {Union, types.UnionType}:
+        return tuple(each for member in get_args(annotation) for each in alternatives(member))
+    return (annotation,)
 
 
 def _is_object(annotation: Any) -> bool:
@@ -101,4 +106,4 @@ def _is_object(annotation: Any) -> bool:
 
 
 def _may_repeat(annotation: Any) -> bool:
-    return any((get_origin(each) or each) in _REPEATED for each in _alternatives(annotation))
+    return any((get_origin(each) or each) in _REPEATED for each in alternatives(annotation))

@@ -61,8 +61,8 @@ async def trained(model: Region, records_df: Row.DataFrame, spec: Region, region
 
 
 @svc.endpoint("/parts")
-async def parts(records_df: Row.DataFrame, options: Horizon) -> AsyncIterator[dict[str, float]]:
-    for _ in range(options.horizon):
+async def parts(records_df: Row.DataFrame, options: Horizon | None = None) -> AsyncIterator[dict[str, float]]:
+    for _ in range(options.horizon if options else 0):
         yield {"x": records_df["x"].sum()}
 
 
@@ -198,8 +198,10 @@ def test_parameters_that_do_not_fit_are_a_422_by_name(
 
 
 def test_a_query_that_cannot_be_read_is_a_400(served: TestClient) -> None:
-    for query in ("factor=%FF", "&".join(f"a{i}=1" for i in range(1001))):
-        assert served.post(f"/scaled?{query}", ROWS).status == 400
+    for query, reason in (("factor=%FF", "is not UTF-8"), ("&".join(f"a{i}=1" for i in range(1001)), "more than 1000 fields")):
+        answer = served.post(f"/scaled?{query}", ROWS)
+        assert answer.status == 400
+        assert reason in answer.json()["detail"]
 
 
 def test_an_endpoint_without_parameters_ignores_the_query(served: TestClient) -> None:

@@ -72,8 +72,10 @@ def parse_query(query: bytes) -> dict[str, list[str]]:
     """
     try:
         return parse_qs(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_QUERY_FIELDS_MAX)
-    except ValueError as exc:  # includes UnicodeError
-        raise Malformed(f"the query cannot be read; it may have {_QUERY_FIELDS_MAX} fields of UTF-8") from exc
+    except UnicodeError as exc:
+        raise Malformed("the query is not UTF-8; encode its names and values as UTF-8 and then with percent signs") from exc
+    except ValueError as exc:
+        raise Malformed(f"the query has more than {_QUERY_FIELDS_MAX} fields; send fewer parameters, and the rows in the body") from exc
 
 
 def _declared_values(given: Mapping[str, list[str]], declared: Mapping[str, bool]) -> dict[str, str | list[str]]:

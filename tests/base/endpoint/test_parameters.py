@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from datetime import date
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import polars as pl
 import pytest
@@ -177,3 +178,38 @@ def test_a_handler_has_one_class_of_parameters() -> None:
 
         @svc.endpoint("/two")
         def two(records_df: pl.DataFrame, options: Options, more: Required) -> pl.Series: ...
+
+
+@pytest.mark.parametrize("annotation", [Options | None, Annotated[Options, "those of the query"], Annotated[Options | None, ""]])
+@pytest.mark.parametrize("default", [None, Options(), inspect.Parameter.empty])
+def test_a_class_may_stand_beside_none_or_be_annotated(annotation: Any, default: object) -> None:
+    def handler(records_df: pl.DataFrame, options: Any) -> pl.Series: ...
+
+    handler.__annotations__["options"] = annotation
+    handler.__defaults__ = None if default is inspect.Parameter.empty else (default,)
+    assert "horizon" in describe_endpoint(svc.endpoint("/forecast")(handler)).query
+
+
+def test_a_context_may_stand_beside_none() -> None:
+    @svc.endpoint("/seen")
+    def seen(records_df: pl.DataFrame, c: svc.Context | None = None) -> pl.Series: ...
+
+    assert {"records_df", "c"} == seen.call_plan.sources.keys()
+    assert seen.call_plan.unbatched
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "message"),
+    [
+        (Options, Options(horizon=9), "'options' has a default that no request would get; put the defaults of its fields into Options"),
+        (Options | None, 9, "'options' has a default that no request would get"),
+        (Options | Required, None, "'options' may be annotated with Options or with another type, but not with both"),
+        (svc.Context | int, None, "'options' may be annotated with Context or with another type, but not with both"),
+    ],
+)
+def test_a_default_or_a_union_that_no_request_would_get_is_refused(annotation: Any, default: object, message: str) -> None:
+    def handler(records_df: pl.DataFrame, options: Any = default) -> pl.Series: ...
+
+    handler.__annotations__["options"] = annotation
+    with pytest.raises(Declaration, match=f"endpoint handler: {message}"):
+        svc.endpoint("/forecast")(handler)
