@@ -16,20 +16,23 @@ from typing import Any
 from uuid import uuid4
 
 LEVELS_ENV = "PEXDOCK_LOG_LEVELS"
-"""Variable in the environment of a child whose parent reads its lines. If it is set, each line begins with a mark of its level."""
+"""Variable in the environment of a child whose parent reads its lines. If it is set, each line begins with a mark
+of its level: `MARK`, the variable's value, and a letter. The value is secret, so that no text that a model prints chooses a level."""
 
 MARK = b"\x1e"
 """The byte with which the mark of a line begins: the ASCII record separator, which texts do not contain."""
 
 _LETTERS = {"D": logging.DEBUG, "I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "C": logging.CRITICAL}
 
-LINE_MARK = re.compile(MARK + f"[{''.join(_LETTERS)}]".encode())
-"""Matches the mark of a line, which ends with a letter for the level."""
+
+def line_mark(secret: str) -> re.Pattern[bytes]:
+    """Returns a pattern that matches the mark of a line."""
+    return re.compile(MARK + f"{re.escape(secret)}[{''.join(_LETTERS)}]".encode())
 
 
 def level_of_mark(mark: bytes) -> int:
-    """Returns the level that a match of `LINE_MARK` stands for."""
-    return _LETTERS[mark[1:].decode()]
+    """Returns the level that a match of `line_mark` stands for."""
+    return _LETTERS[mark[-1:].decode()]
 
 
 class _OwnLogger(logging.Logger):
@@ -71,22 +74,22 @@ class LineHandler(logging.Handler):
 
     Args:
         fd: The descriptor.
-        marked: Begins each line with a mark of its level, instead of naming the level once.
+        secret: If given, each line begins with a mark of its level that has this text, instead of naming the level once.
     """
 
-    def __init__(self, fd: int, *, marked: bool) -> None:
+    def __init__(self, fd: int, *, secret: str | None) -> None:
         super().__init__(logging.INFO)
         self._fd = fd
-        self._marked = marked
-        self.setFormatter(logging.Formatter() if marked else _format)
+        self._secret = secret
+        self.setFormatter(_format if secret is None else logging.Formatter())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one record. A descriptor that does not accept it loses it, since there is no other place to write to."""
         try:
             text = self.format(record)
-            if self._marked:
+            if self._secret is not None:
                 letter = next((letter for letter, level in reversed(_LETTERS.items()) if record.levelno >= level), "D")
-                text = "\n".join(f"{MARK.decode()}{letter}{line}" for line in text.split("\n"))
+                text = "\n".join(f"{MARK.decode()}{self._secret}{letter}{line}" for line in text.split("\n"))
             data = f"{text}\n".encode(errors="backslashreplace")
             while data:
                 data = data[os.write(self._fd, data) :]
@@ -116,7 +119,7 @@ def log_incident(log: logging.Logger, message: str, error: BaseException | None 
 
 def stderr_handler() -> LineHandler:
     """Returns a handler that writes to what is standard error now, wherever a program may lead its standard error later."""
-    return LineHandler(os.dup(2), marked=os.environ.get(LEVELS_ENV) is not None)
+    return LineHandler(os.dup(2), secret=os.environ.get(LEVELS_ENV))
 
 
 def log_beside_model() -> None:

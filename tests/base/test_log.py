@@ -42,8 +42,8 @@ def test_an_error_reaches_standard_error(start: str, damage: str) -> None:
     program = PROGRAM.replace("START", STARTS[start]).replace("DAMAGE", damage)
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     lines = [line for line in done.stderr.rstrip("\n").split("\n") if "so that it exists" not in line]
-    begin = {"in a worker": "ERROR ", "in a worker of a supervisor": "\x1eE", "beside a program": ("ERROR " if damage else "")}[start]
+    begin = {"in a worker": "ERROR ", "in a worker of a supervisor": "\x1e1E", "beside a program": ("ERROR " if damage else "")}[start]
     assert lines[0] in {f"{begin}it failed", "it failed"}  # without a configuration, `logging` prints the bare message
-    assert lines[-1].removeprefix("\x1eE") == "ValueError: the reason"
-    assert all(line.startswith("\x1eE") == is_marked for line in lines)
+    assert lines[-1].removeprefix("\x1e1E") == "ValueError: the reason"
+    assert all(line.startswith("\x1e1E") == is_marked for line in lines)
     assert done.stderr.count("it failed") == 1 + ("log.error(" in done.stderr)

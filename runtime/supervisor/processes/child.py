@@ -186,7 +186,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output_fd,
                 stderr=subprocess.STDOUT,
-                env={**spec.env, LEVELS_ENV: "1"},
+                env={**spec.env, LEVELS_ENV: self.output.secret},
                 pass_fds=(control_fd, *spec.fds),
                 start_new_session=True,
                 umask=0o077,

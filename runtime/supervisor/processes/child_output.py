@@ -6,12 +6,13 @@ import asyncio
 import logging
 import os
 import re
+import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
 from typing import IO, NamedTuple
 
-from base.log import LINE_MARK, MARK, level_of_mark
+from base.log import MARK, level_of_mark, line_mark
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +41,17 @@ class OutputLine(NamedTuple):
 
 
 class LogTail:
-    """Splits bytes into lines and keeps the last 64 KiB of them. Pure."""
+    """Splits bytes into lines and keeps the last 64 KiB of them. Pure.
 
-    def __init__(self) -> None:
+    Args:
+        secret: The text in the marks of lines.
+    """
+
+    def __init__(self, secret: str = "") -> None:
+        self._mark = line_mark(secret)
+        # A line of the log after a print without a line end is a line of its own.
+        self._before_mark = re.compile(rb"(?<=.)(?=" + self._mark.pattern + rb")", re.DOTALL)
+        self._begin = MARK + secret.encode()
         self._rest = b""
         self._lines: deque[str] = deque()
         self._size = 0
@@ -50,11 +59,11 @@ class LogTail:
     def append(self, data: bytes) -> list[OutputLine]:
         """Returns the lines that `data` completes, without their line ends. Undecodable bytes and control characters are escaped."""
         lines = (self._rest + data).split(b"\n")
-        if MARK in data or self._rest.endswith(MARK):  # seldom, and a model may print a gigabyte
-            lines = [piece for line in lines for piece in _BEFORE_MARK.split(line)]
+        if MARK in data or MARK in self._rest[-len(self._begin) :]:  # seldom, and a model may print a gigabyte
+            lines = [piece for line in lines for piece in self._before_mark.split(line)]
         *whole, rest = lines
-        *begun, self._rest = _split_long_line(rest)
-        return [self._keep(piece) for line in whole for piece in _split_long_line(line)] + [self._keep(piece) for piece in begun]
+        *begun, self._rest = self._split_long_line(rest)
+        return [self._keep(piece) for line in whole for piece in self._split_long_line(line)] + [self._keep(piece) for piece in begun]
 
     def finish(self) -> list[OutputLine]:
         """Returns the last line if it has no line end."""
@@ -65,8 +74,15 @@ class LogTail:
         """Returns the last `count` lines that are not empty, the oldest first."""
         return [line for line in self._lines if line.strip()][-count:]
 
+    def _split_long_line(self, line: bytes) -> list[bytes]:
+        """Returns the pieces of a line, each of which begins with the mark of the line."""
+        mark = self._mark.match(line)
+        begin = mark[0] if mark else b""
+        starts = range(LINE_MAX_BYTES, len(line), LINE_MAX_BYTES)
+        return [line[:LINE_MAX_BYTES], *(begin + line[start : start + LINE_MAX_BYTES] for start in starts)]
+
     def _keep(self, raw: bytes) -> OutputLine:
-        mark = LINE_MARK.match(raw)
+        mark = self._mark.match(raw)
         text = raw[mark.end() if mark else 0 :].rstrip(b"\r")
         line = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text.decode(errors="backslashreplace"))
         self._lines.append(line)
@@ -78,17 +94,6 @@ class LogTail:
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 """Matches the characters of a line that a terminal could obey, which are all controls but the tab. They are escaped."""
-
-_BEFORE_MARK = re.compile(rb"(?<=.)(?=" + LINE_MARK.pattern + rb")", re.DOTALL)
-"""Matches the place before a mark within a line: a line of the log after a print without a line end is a line of its own."""
-
-
-def _split_long_line(line: bytes) -> list[bytes]:
-    """Returns the pieces of a line, each of which begins with the mark of the line."""
-    mark = LINE_MARK.match(line)
-    begin = mark[0] if mark else b""
-    starts = range(LINE_MAX_BYTES, len(line), LINE_MAX_BYTES)
-    return [line[:LINE_MAX_BYTES], *(begin + line[start : start + LINE_MAX_BYTES] for start in starts)]
 
 
 class LogRateLimit:
@@ -113,11 +118,13 @@ class ChildOutput:
     """Reads the output of one child from a pipe, and logs each line under the name of the child.
 
     Attributes:
+        secret: The text in the marks of the child's lines, for its environment.
         tail: The last lines.
     """
 
     def __init__(self, name: str) -> None:
-        self.tail = LogTail()
+        self.secret = secrets.token_hex(8)
+        self.tail = LogTail(self.secret)
         self._name = name
         self._pid = 0
         # What a model prints must not crowd out the log, such as the reason of a failure that a client was told to look for.

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -297,9 +298,11 @@ def test_lines_are_complete_however_the_bytes_are_split():
     assert tail.last_lines(2) == ["zwei ü", "drei"]
 
 
-def test_marked_lines_have_a_level_however_the_bytes_are_split():
+@pytest.mark.parametrize("secret", ["", "0123456789abcdef"])
+def test_marked_lines_have_a_level_however_the_bytes_are_split(secret):
     """A mark ends a print without a line end, and each piece of a long line has the level of the line."""
     data = b"print\n\x1eEfirst\n\x1eEsecond\nunfinished\x1eWthird\n\x1e{no mark}\n\x1eI" + b"x" * (LINE_MAX_BYTES + 5) + b"\nend"
+    data = re.sub(rb"\x1e(?=[EWI])", b"\x1e" + secret.encode(), data) + b"\n\x1eCforged"
     expected = [
         ("print", None),
         ("first", logging.ERROR),
@@ -307,12 +310,13 @@ def test_marked_lines_have_a_level_however_the_bytes_are_split():
         ("unfinished", None),
         ("third", logging.WARNING),
         (r"\x1e{no mark}", None),
-        ("x" * (LINE_MAX_BYTES - 2), logging.INFO),
-        ("x" * 7, logging.INFO),
+        ("x" * (LINE_MAX_BYTES - 2 - len(secret)), logging.INFO),
+        ("x" * (7 + len(secret)), logging.INFO),
         ("end", None),
+        (r"\x1eCforged" if secret else "forged", None if secret else logging.CRITICAL),
     ]
     for size in (1, 7, len(data)):
-        tail = LogTail()
+        tail = LogTail(secret)
         pieces = [data[start : start + size] for start in range(0, len(data), size)]
         assert [line for piece in pieces for line in tail.append(piece)] + tail.finish() == expected
 
