@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from base.errors import BadResult
+from base.schema.dtypes import as_instance
 from base.schema.model import Schema
 
 _INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
@@ -27,14 +28,7 @@ def conform_to_schema(frame: pl.DataFrame, schema: type[Schema]) -> pl.DataFrame
         BadResult: Columns are missing or not declared, a cast could lose something, or a null is not declared.
     """
     wanted = schema.polars_schema()
-    missing = [name for name in wanted if name not in frame.columns]
-    extra = [name for name in frame.columns if name not in wanted]
-    if missing or extra:
-        raise BadResult(
-            f"the handler returned the columns {frame.columns}, but {schema.__name__} declares {list(wanted)}"
-            + (f"; missing: {missing}" if missing else "")
-            + (f"; not declared: {extra}" if extra else "")
-        )
+    _require_names("the handler returned the columns", frame.columns, wanted.names(), schema)
     if frame.schema != wanted:
         frame = pl.DataFrame({name: _cast(frame[name], dtype, schema) for name, dtype in wanted.items()})
     for name, column in schema.columns().items():
@@ -44,9 +38,33 @@ def conform_to_schema(frame: pl.DataFrame, schema: type[Schema]) -> pl.DataFrame
     return frame
 
 
+def _require_names(what: str, names: list[str], wanted: list[str], schema: type[Schema]) -> None:
+    missing = [name for name in wanted if name not in names]
+    extra = [name for name in names if name not in wanted]
+    if missing or extra:
+        raise BadResult(
+            f"{what} {names}, but {schema.__name__} declares {wanted}"
+            + (f"; missing: {missing}" if missing else "")
+            + (f"; not declared: {extra}" if extra else "")
+        )
+
+
+def _require_fields(where: str, source: pl.DataType, dtype: pl.DataType, schema: type[Schema]) -> None:
+    """Checks the names of fields inside of a column, as those of columns are checked."""
+    match source, dtype:
+        case pl.List() | pl.Array(), pl.List() | pl.Array():
+            _require_fields(where, as_instance(source.inner), as_instance(dtype.inner), schema)
+        case pl.Struct(), pl.Struct():
+            given, declared = ({field.name: as_instance(field.dtype) for field in each.fields} for each in (source, dtype))
+            _require_names(f"{where} has the fields", list(given), list(declared), schema)
+            for name, inner in declared.items():
+                _require_fields(f"{where}, field {name!r},", given[name], inner, schema)
+
+
 def _cast(column: pl.Series, dtype: pl.DataType, schema: type[Schema]) -> pl.Series:
     # Polars computes with a series by its name, which could be a pattern.
-    cast = column if column.dtype == dtype else _cast_without_loss(column.alias(""), dtype)
+    _require_fields(f"column {column.name!r}", column.dtype, dtype, schema)
+    cast = _cast_without_loss(column.alias(""), dtype)
     if cast is None:
         raise BadResult(
             f"column {column.name!r} is {column.dtype}, but {schema.__name__} declares {dtype}, and the cast could lose something: "
@@ -58,9 +76,12 @@ def _cast(column: pl.Series, dtype: pl.DataType, schema: type[Schema]) -> pl.Ser
 def _cast_without_loss(column: pl.Series, dtype: pl.DataType) -> pl.Series | None:
     """Returns the column cast to `dtype`, or None if that could change a value.
 
-    64-bit integers become floats if every value survives the conversion to a float and back.
+    64-bit integers become floats if every value survives the conversion to a float and back. Inside of lists, arrays and structs the same
+    holds for each element and field.
     """
     source = column.dtype
+    if source == dtype:
+        return column
     if source == pl.Null or (source in {pl.Categorical, pl.Enum} and dtype == pl.String):
         return column.cast(dtype)
     if source in {pl.Float16, pl.Float32} and dtype in {pl.Float32, pl.Float64}:
@@ -68,8 +89,16 @@ def _cast_without_loss(column: pl.Series, dtype: pl.DataType) -> pl.Series | Non
     if source == pl.String and isinstance(dtype, pl.Categorical | pl.Enum):
         cast = column.cast(dtype, strict=False)
         return cast if cast.null_count() == column.null_count() else None
-    if isinstance(source, pl.List) and isinstance(dtype, pl.Array) and source.inner == dtype.inner:
-        return column.list.to_array(dtype.size) if (column.list.len() == dtype.size).all() else None
+    match source, dtype:
+        case pl.Array(), pl.List() | pl.Array():
+            return _cast_without_loss(column.arr.to_list(), dtype)
+        case pl.List(), pl.Array():
+            lists = _cast_without_loss(column, pl.List(dtype.inner)) if (column.list.len() == dtype.size).all() else None
+            return None if lists is None else lists.list.to_array(dtype.size)
+        case pl.List(), pl.List():
+            return _cast_lists(column, dtype)
+        case pl.Struct(), pl.Struct():
+            return _cast_structs(column, dtype)
     if _differ_in_unit_only(source, dtype):
         cast = column.cast(dtype, strict=False)
         return cast if cast.cast(source, strict=False).equals(column, null_equal=True) else None
@@ -82,6 +111,29 @@ def _cast_without_loss(column: pl.Series, dtype: pl.DataType) -> pl.Series | Non
         return cast if cast.cast(source).equals(column) else None
     except pl.exceptions.InvalidOperationError:  # out of range on the way back
         return None
+
+
+def _cast_lists(column: pl.Series, dtype: pl.List) -> pl.Series | None:
+    rows = pl.DataFrame({"it": column}).with_row_index("row")
+    elements = rows.filter(pl.col("it").list.len() > 0).explode("it")
+    cast = _cast_without_loss(elements["it"], as_instance(dtype.inner))
+    if cast is None:
+        return None
+    lists = elements.with_columns(it=cast).group_by("row", maintain_order=True).agg("it")
+    joined = rows.select("row", given=pl.col("it").is_not_null()).join(lists, on="row", how="left", maintain_order="left")
+    filled = pl.when("given").then(pl.col("it").fill_null(pl.lit(pl.Series([[]], dtype=dtype))))
+    return joined.select(filled.alias("")).to_series()
+
+
+def _cast_structs(column: pl.Series, dtype: pl.Struct) -> pl.Series | None:
+    fields = {}
+    for field in dtype.fields:  # Polars itself would cast by position
+        cast = _cast_without_loss(column.struct.unnest()[field.name].alias(""), as_instance(field.dtype))
+        if cast is None:
+            return None
+        fields[field.name] = cast
+    whole = pl.DataFrame({"it": pl.DataFrame(fields).to_struct(), "given": column.is_not_null()})
+    return whole.select(pl.when("given").then("it").alias("")).to_series()
 
 
 def _differ_in_unit_only(source: pl.DataType, dtype: pl.DataType) -> bool:

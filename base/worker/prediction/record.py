@@ -58,8 +58,6 @@ def _column(name: str, value: object, dtype: pl.DataType | None) -> pl.Series:
         value = []
     if _is_column(value):
         return frame_of_result(value, "").to_series().implode().alias(name)
-    if isinstance(dtype, pl.List) and value == []:  # whose type Arrow cannot tell
-        return pl.Series(name, [[]], dtype)
     return frame_of_result([value], name, dtype).to_series()
 
 

@@ -49,7 +49,7 @@ def result_to_batch(result: object, rows: int | None, schema: type[Schema] | Non
         rows: Number of rows that it was given; None if that does not matter.
         schema: Its output schema, if it declares one. Columns are put in its order, and cast to its dtypes where each value survives that:
             integers to wider integers or floats, floats to wider floats, categories to strings and back, lists to arrays, decimals,
-            durations and datetimes to another unit. Nothing else is cast.
+            durations and datetimes to another unit, also inside of lists and structs. Nothing else is cast.
 
     Raises:
         BadResult: The number of rows differs, the type cannot be rows, or columns, dtypes or nulls break the schema.
