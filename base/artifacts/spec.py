@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from enum import Enum
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+    WrapSerializer,
+    create_model,
+)
 
 from base.errors import Cell, Declaration, Misfit
 from base.schema import spellings
@@ -68,7 +81,8 @@ class SpecValidator:
         self.spec = spec
         self._names = {field: info.alias or field for field, info in spec.model_fields.items()}
         self.latest = _latest(spec)
-        self._spec_with_latest = spec if self.latest is None else _allowing_latest(spec, self.latest[0])
+        self._texts = TextValidator(spec)
+        self._texts_with_latest = self._texts if self.latest is None else TextValidator(_allowing_latest(spec, self.latest[0]))
 
     def validate(self, parameters: Mapping[str, str]) -> BaseModel:
         """Returns the spec's instance for the parameters.
@@ -115,16 +129,13 @@ class SpecValidator:
 
     def _validated(self, parameters: Mapping[str, str], fields: Mapping[str, str]) -> BaseModel:
         given = {name: value for name, value in parameters.items() if name not in fields.values()}
-        spec = self.spec
+        texts = self._texts
         for field, name in fields.items():
             if not self._is_latest(field, name, parameters):
                 given[self._names[field]] = parameters[name]
             elif self.spec.model_fields[field].is_required():
-                given[self._names[field]], spec = LATEST, self._spec_with_latest
-        instance = validate_texts(spec, given)
-        for field, name in fields.items():
-            require_spelling(name, getattr(instance, field), parameters[name])
-        return instance
+                given[self._names[field]], texts = LATEST, self._texts_with_latest
+        return texts.validate(given)
 
     def _is_latest(self, field: str, name: str, parameters: Mapping[str, str]) -> bool:
         return self.latest is not None and field == self.latest[0] and parameters[name] == LATEST
@@ -143,40 +154,98 @@ def path_text(value: object) -> str:
     return str(value)
 
 
-def validate_texts(kind: type[B], given: Mapping[str, str | list[str]]) -> B:
-    """Returns the instance of a model for texts. An integer may be a decimal number, as in a cell of CSV, although Pydantic refuses some.
+class TextValidator(Generic[B]):
+    """Makes an instance of a model from texts: numbers, times and booleans are spelled as in a cell of CSV, though Pydantic takes more.
 
-    Raises:
-        Misfit: A text does not fit; the error has a cell for each of them.
+    The spelling is checked by the declared type before the author's validators run, unless a validator reads the text itself.
     """
+
+    def __init__(self, kind: type[B]) -> None:
+        self._kind = kind
+        self._declared: dict[str, type[BaseModel]] = {}
+        for field, info in kind.model_fields.items():
+            if not reads_text(kind, field):
+                with suppress(PydanticUserError, PydanticUndefinedAnnotation):  # a type that only the model's configuration allows
+                    alias = info.validation_alias
+                    self._declared[alias if isinstance(alias, str) else field] = create_model(
+                        "Text", text=(bare_type(info.annotation), ...)
+                    )
+
+    def validate(self, given: Mapping[str, str | list[str]]) -> B:
+        """Returns the instance.
+
+        Raises:
+            Misfit: A text does not fit; the error has a cell for each of them.
+        """
+        cells = [cell for name, texts in given.items() for cell in self._misspelled(name, texts)]
+        if cells:
+            raise _misfit(cells)
+        try:
+            return _validate_texts(self._kind, given)
+        except ValidationError as exc:
+            raise _misfit_of(exc) from exc
+
+    def _misspelled(self, name: str, texts: str | list[str]) -> list[Cell]:
+        if name not in self._declared:
+            return []
+        try:
+            value = dict(_validate_texts(self._declared[name], {"text": texts}))["text"]
+        except ValidationError:
+            return []  # the model refuses it too, and says more
+        pairs = [(texts, value)] if isinstance(texts, str) else zip(texts, value, strict=True)
+        return [
+            Cell(None, name, f"{spellings.advice(each)}, got {_shown(text)}")
+            for text, each in pairs
+            if not spellings.is_spelling(text, each)
+        ]
+
+
+def bare_type(annotation: Any) -> Any:
+    """Returns an annotation without any `Annotated` in it, hence without constraints and validators."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return bare_type(arguments[0])
+    if origin in {Union, types.UnionType}:
+        return Union[tuple(map(bare_type, arguments))]  # noqa: UP007 - of types that are known only now
+    if origin in {list, tuple, Sequence} and arguments:
+        return origin[tuple(map(bare_type, arguments))]
+    return annotation
+
+
+def reads_text(kind: type[BaseModel], field: str) -> bool:
+    """Returns whether an author's validator gets the text of a field before Pydantic does."""
+    decorators = kind.__pydantic_decorators__
+    modes: set[str] = {each.info.mode for each in decorators.model_validators.values()}
+    modes |= {each.info.mode for each in decorators.field_validators.values() if {field, "*"} & {*each.info.fields}}
+    info = kind.model_fields[field]
+    return bool(modes - {"after"}) or any(map(_reads, info.metadata)) or _holds_reader(info.annotation)
+
+
+def _holds_reader(annotation: Any) -> bool:
+    metadata = annotation.__metadata__ if get_origin(annotation) is Annotated else ()
+    return any(map(_reads, metadata)) or any(map(_holds_reader, get_args(annotation)))
+
+
+def _reads(metadata: object) -> bool:
+    return hasattr(metadata, "__get_pydantic_core_schema__") and not isinstance(metadata, AfterValidator | PlainSerializer | WrapSerializer)
+
+
+def _validate_texts(kind: type[B], given: Mapping[str, str | list[str]]) -> B:
+    """Returns the instance of a model for texts. An integer may be a decimal number, such as `1e2`, although Pydantic refuses some."""
     try:
         return kind.model_validate(given)
     except ValidationError as exc:
         refused = [each for each in exc.errors(include_url=False, include_context=False) if each["type"] == "int_parsing"]
         whole = {(each["loc"][0], each["input"]): spellings.whole_digits(str(each["input"])) for each in refused}
         if not any(whole.values()):
-            raise _misfit_of(exc) from exc
+            raise
 
     def digits(name: str, text: str) -> str:
         return whole.get((name, text)) or text
 
-    changed = {
-        name: digits(name, texts) if isinstance(texts, str) else [digits(name, text) for text in texts] for name, texts in given.items()
-    }
-    try:
-        return kind.model_validate(changed)
-    except ValidationError as exc:
-        raise _misfit_of(exc) from exc
-
-
-def require_spelling(name: str, value: object, text: str) -> None:
-    """Checks that the text of a value is one that a cell of CSV may have, too.
-
-    Raises:
-        Misfit: It is not.
-    """
-    if not spellings.is_spelling(text, value):
-        raise _misfit([Cell(None, name, f"write it as {path_text(value)!r}, got {_shown(text)}")])
+    return kind.model_validate(
+        {name: digits(name, texts) if isinstance(texts, str) else [digits(name, text) for text in texts] for name, texts in given.items()}
+    )
 
 
 def _misfit_of(error: ValidationError) -> Misfit:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
-from base.artifacts.spec import path_text, require_spelling, validate_texts
+from base.artifacts.spec import TextValidator, path_text
 from base.errors import Declaration
 
 QueryValues = Mapping[str, str | list[str]]
@@ -48,6 +48,7 @@ class ParameterReader:
         self._fields = {_name_in_query(f"{place}.{field}", field, info): field for field, info in kind.model_fields.items()}
         if not self._fields:
             raise Declaration(f"{place} has no field; declare the parameters, such as `horizon: int = 12`")
+        self._texts = TextValidator(kind)
         self.repeats = {name: _may_repeat(kind.model_fields[field].annotation) for name, field in self._fields.items()}
         self.required = [name for name, field in self._fields.items() if kind.model_fields[field].is_required()]
 
@@ -57,15 +58,7 @@ class ParameterReader:
         Raises:
             Misfit: A value does not fit; the error has a cell for each of them.
         """
-        instance = validate_texts(self.kind, given)
-        for name, texts in given.items():
-            value = getattr(instance, self._fields[name])
-            if isinstance(texts, str):
-                require_spelling(name, value, texts)
-            elif isinstance(value, Sequence):
-                for each, text in zip(value, texts, strict=False):  # a validator may have dropped some
-                    require_spelling(name, each, text)
-        return instance
+        return self._texts.validate(given)
 
     def example(self) -> dict[str, str | list[str]] | None:
         """Returns the first example of each parameter that is required; None if one has no example."""

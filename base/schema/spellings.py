@@ -10,9 +10,6 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
 
 INTEGER = "[+-]?[0-9]+"
 FRACTION = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
@@ -41,25 +38,41 @@ _PATTERNS: Mapping[type, re.Pattern[str]] = {
     dt.timedelta: re.compile(_NO_FINER + _DURATION),
 }
 
+_FORMS: Mapping[type, str] = {
+    bool: "true or false",
+    int: "an integer such as 10 or 1e3",
+    float: "a finite number such as 0.5 or 1e3, or inf, -inf or NaN",
+    Decimal: "a decimal number such as 0.5 or 1e3",
+    dt.date: "a date such as 2024-02-29",
+    dt.time: "a time such as 12:30:00, in microseconds at most",
+    dt.datetime: "a date with a time such as 2024-02-29T12:30:00Z, in microseconds at most",
+    dt.timedelta: "a duration such as P1DT2H30M0.5S, in days, hours, minutes and seconds, in microseconds at most",
+}
+
+_ADVICE_MAX_CHARS = 64
+
 
 def is_spelling(text: str, value: object) -> bool:
-    """Returns whether a text is a spelling of the value that Pydantic made of it, or that an author's own validator did.
+    """Returns whether a text is a spelling of the value that Pydantic made of it.
 
-    Pydantic alone would accept more: spaces, underscores and digits of other scripts in numbers, numbers as dates, `yes` for true.
+    Pydantic accepts more: spaces, underscores and digits of other scripts in numbers, numbers as dates, `yes` for true.
     """
     if isinstance(value, Enum):
         return is_spelling(text, value.value)
     pattern = _PATTERNS.get(type(value))
-    if pattern is None or (pattern.fullmatch(text) and not _is_infinite(value)):
-        return True
     if isinstance(value, float) and text in SPECIAL_FLOATS:
         return True
-    kind: Any = type(value)
-    try:
-        by_pydantic = TypeAdapter(kind).validate_python(text)
-    except ValidationError:
-        return True  # another validator read it
-    return repr(by_pydantic) != repr(value)
+    return pattern is None or (pattern.fullmatch(text) is not None and not _is_infinite(value))
+
+
+def advice(value: object) -> str:
+    """Returns what to write instead of a text that is no spelling of the value that Pydantic made of it."""
+    if isinstance(value, Enum):
+        return advice(value.value)
+    digits = str(value)
+    if type(value) in {int, float, Decimal} and not _is_infinite(value) and len(digits) <= _ADVICE_MAX_CHARS:
+        return f"write it as {digits!r}"
+    return f"expected {_FORMS[type(value)]}"
 
 
 def _is_infinite(value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from enum import IntEnum
@@ -10,13 +11,14 @@ from typing import Annotated, Any
 
 import polars as pl
 import pytest
-from pydantic import BaseModel, BeforeValidator, Field, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, create_model, field_validator
 
 from base import service as svc
 from base.artifacts.spec import SpecValidator
 from base.endpoint.call_plan import CallInputs
 from base.endpoint.parameters import ParameterReader
 from base.errors import Misfit
+from base.schema import spellings
 from base.schema.wire import Column, columns_to_arrow
 from runtime.front.codecs.decoder import RowDecoder
 
@@ -155,5 +157,77 @@ def test_an_own_validator_may_read_other_spellings() -> None:
     for wrong in ({"size": " 1"}, {"size": "1_0"}):
         with pytest.raises(Misfit):
             validator.validate({"quarter": "Q3", "hexadecimal": "1", **wrong})
-    with pytest.raises(Misfit, match="on: write it as 'true'"):
+    with pytest.raises(Misfit, match="on: expected true or false, got 'yes'"):
         SpecValidator(create_model("Spec", on=(bool, ...))).validate({"on": "yes"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "reason"),
+    [
+        (bool, "1", "expected true or false, got '1'"),
+        (dt.timedelta, "P1Y", "expected a duration such as P1DT2H30M0.5S"),
+        (dt.timedelta, "PT0.0000001S", "in microseconds at most, got 'PT0.0000001S'"),
+        (float, "1e400", "expected a finite number"),
+        (dt.date, "1699920000", "expected a date such as 2024-02-29"),
+        (int, "1_0", "write it as '10', got '1_0'"),
+        (Decimal, " 0.50", "write it as '0.50', got ' 0.50'"),
+        (int, "1_" + "0" * 100, "expected an integer"),
+    ],
+)
+def test_the_advice_for_a_spelling_is_one_of_the_same_value(kind: Any, text: str, reason: str) -> None:
+    validator = SpecValidator(create_model("Spec", given=(kind, ...)))
+    with pytest.raises(Misfit) as caught:
+        validator.validate({"given": text})
+    assert reason in caught.value.detail
+    with pytest.raises(Misfit, match="value: "):
+        in_a_query(kind, text)
+
+
+def test_each_example_of_a_form_is_taken() -> None:
+    for kind, form in spellings._FORMS.items():
+        for text in re.findall("[^ ,]*[0-9][^ ,]*|(?:true|false|inf|NaN)$", form):
+            assert in_a_query(kind, text) is not None, (kind, text)
+
+
+def test_spellings_are_checked_before_the_authors_validators() -> None:
+    """Whatever they make of the values; a validator that reads the text itself takes what it likes."""
+    digits = BeforeValidator(lambda text: int(text, 16))
+
+    class Options(svc.Parameters):
+        levels: Annotated[list[float], AfterValidator(sorted)] = Field([])
+        clamped: list[Annotated[int, AfterValidator(lambda value: min(value, 100))]] = Field([])
+        clamp: int = 0
+        own: bool = False
+        hexadecimal: Annotated[int, digits] = 0
+        several: list[Annotated[int, digits]] = Field([])
+
+        @field_validator("clamp")
+        @classmethod
+        def bounded(cls, value: int) -> int:
+            return min(value, 100)
+
+        @field_validator("own", mode="before")
+        @classmethod
+        def reads(cls, text: str) -> bool:
+            return text == "ja"
+
+    reader = ParameterReader(Options, "here")
+    refused: list[dict[str, Any]] = [
+        {"levels": ["1_0", "0.5"]},
+        {"levels": ["0.5", "1_0"]},
+        {"clamped": ["1", "9_00"]},
+        {"clamp": "9_00"},
+    ]
+    for each in refused:
+        with pytest.raises(Misfit, match="write it as"):
+            reader.validate(each)
+    found = reader.validate(
+        {"levels": ["10", "0.5"], "clamped": ["1e3"], "clamp": "9e2", "own": "ja", "hexadecimal": "1_0", "several": ["0x1", " a"]}
+    )
+    assert found == Options(levels=[0.5, 10.0], clamped=[100], clamp=100, own="ja", hexadecimal="10", several=["1", "a"])  # type: ignore[arg-type,list-item]
+
+    class Spec(BaseModel):
+        year: Annotated[int, AfterValidator(lambda value: min(value, 2000))]
+
+    with pytest.raises(Misfit, match="year: write it as '2024'"):
+        SpecValidator(Spec).validate({"year": "2_024"})
