@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import base.service as svc
+from base.endpoint.endpoint import Endpoint
 from base.errors import Reject
 from base.ipc.front_door_control import Configure
 from base.schema import Schema
 from base.testing import TestClient
 from supervisor_harness import Supervised
 from tinypex import write_tiny
+from waiting import until
 
 
 class Row(Schema):
@@ -218,6 +221,24 @@ def test_nothing_is_computed_after_the_deadline(client: TestClient) -> None:
     assert client.post("/slow", json=rows(300), headers={"x-request-timeout-ms": "500"}).status == 504
     assert client.post("/typed", json=rows(1)).status == 200
     assert len(CALLS) < 100
+
+
+@pytest.mark.parametrize("handler", [slow, awaits])
+def test_no_call_begins_after_the_client_has_left(handler: Endpoint[..., object]) -> None:
+    """So other requests do not wait for what nobody reads. The handlers may be plain or async."""
+    body = json.dumps(rows(30_000)).encode()
+    head = f"POST {handler.path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    with TestClient(handler, typed) as client:
+        host, _, port = client.address.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port))) as left:
+            left.sendall(head.encode() + body)
+            until(lambda: len(CALLS) > 2)
+        counts = [-1, len(CALLS)]
+        while counts[-1] != counts[-2]:
+            time.sleep(1)
+            counts.append(len(CALLS))
+        assert counts[-1] < 10_000
+        assert client.post("/typed", json=rows(1)).json()["predictions"] == [0]
 
 
 def test_the_rows_of_a_request_are_limited(client: TestClient) -> None:

@@ -210,7 +210,7 @@ class BatchRunner:
             raise PeerError(f"invalid parameters: {exc}") from exc
         query = predictor.take_query(parameters) if predictor.takes_query else _NO_QUERY
         if sent is None:
-            require_wanted = lambda: _require_in_time(deadline_s)  # noqa: E731 - bound to a batch
+            require_wanted = lambda: self._require_wanted_rest(batch, deadline_s)  # noqa: E731 - bound to a batch
             return BatchContext(parameters, single_request, require_wanted=require_wanted, query=query)
         is_cancelled = lambda: self._is_cancelled(batch.batch_id)  # noqa: E731 - a method bound to a batch
         request = Request(sent.id, sent.headers, sent.query, deadline_s, is_cancelled, b"", sent.content_type)
@@ -360,6 +360,12 @@ class BatchRunner:
             raise PeerError(f"a batch of {batch.rows} rows has a frame of {rows.num_rows}")
         forks = self._forks
         return rows, lambda: self._forks > forks or is_retained()
+
+    def _require_wanted_rest(self, batch: Batch, deadline_s: float) -> None:
+        """Raises DeadlineExceeded if nobody waits for the rest of a large request any more."""
+        _require_in_time(deadline_s)
+        if self._is_cancelled(batch.batch_id):
+            raise DeadlineExceeded("nobody waits for the answer any more")
 
     def _require_wanted(self, work: _Work) -> None:
         _require_in_time(work.deadline_s)

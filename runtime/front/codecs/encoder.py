@@ -25,6 +25,7 @@ from base.errors import BadResult, NotAcceptable
 from base.ipc.numeric_frames import NumericBatch
 from runtime.front.codecs import csv
 from runtime.front.codecs.accept import preferred_media_type
+from runtime.front.codecs.arrow.value_sizes import row_sizes
 from runtime.front.codecs.media_types import ARROW, CSV, JSON, NDJSON, NDJSON_ALIASES, PARQUET
 from runtime.front.codecs.values import json
 
@@ -137,7 +138,7 @@ class ReplyEncoder:
                 record = _record(self._batch)
                 is_line = response_format is ResponseFormat.NDJSON
                 return record + b"\n" if is_line else b'{"id":%b,"predictions":%b}' % (msgspec.json.encode(request_id), record)
-            slices = (_slice(some, 0, some.num_rows) for some in _divide(self._batch.slice(start, count)))
+            slices = _divide(self._batch.slice(start, count))
             if response_format is ResponseFormat.NDJSON:
                 return b"".join(self._limited(map(_lines, slices)))
             predictions = b",".join(self._limited(msgspec.json.encode(_predictions(each))[1:-1] for each in slices))
@@ -162,12 +163,15 @@ class ReplyEncoder:
 
 def _divide(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """Yields the rows in parts that are encoded within a few milliseconds, unless one row takes longer."""
-    half = batch.num_rows // 2
-    if not half or (batch.num_rows * batch.num_columns <= _VALUES_AT_A_TIME and batch.nbytes <= _BYTES_AT_A_TIME):
-        yield batch
-    else:
-        yield from _divide(batch.slice(0, half))
-        yield from _divide(batch.slice(half))
+    ends = np.cumsum(row_sizes(batch.columns, batch.num_rows))
+    rows_max = max(1, _VALUES_AT_A_TIME // max(1, batch.num_columns))
+    start = taken = 0
+    while start < batch.num_rows:
+        end = max(start + 1, int(np.searchsorted(ends[: start + rows_max], taken + _BYTES_AT_A_TIME, "right")))
+        part = batch.slice(start, end - start)
+        columns = [_without_others(each) if pt.is_nested(each.type) else each for each in part.columns]
+        yield pa.RecordBatch.from_arrays(columns, schema=part.schema) if columns else part
+        start, taken = end, int(ends[end - 1])
 
 
 _VALUES_AT_A_TIME = 16_384
@@ -194,10 +198,15 @@ def _detach_rows(batch: pa.RecordBatch, start: int, count: int) -> pa.RecordBatc
     if count == batch.num_rows:
         return batch
     slices = batch.slice(start, count).columns
-    copies = [pa.concat_arrays([each, each.slice(0, 0)]) for each in slices]  # a lone array would not be copied
+    copies = [_without_others(each) for each in slices]
     kinds = [_without_views(each) for each in batch.schema.types]
     found = [each if each.type == kind else each.cast(kind).cast(each.type) for each, kind in zip(copies, kinds, strict=True)]
     return pa.RecordBatch.from_arrays(found, schema=batch.schema) if found else batch.slice(start, count)
+
+
+def _without_others(column: pa.Array) -> pa.Array:  # type: ignore[type-arg]
+    """Returns a slice of a column as an array of its own. Polars reads the children of an array with nulls to their end."""
+    return pa.concat_arrays([column, column.slice(0, 0)])  # a lone array would not be copied
 
 
 def _without_views(kind: pa.DataType) -> pa.DataType:
@@ -241,8 +250,8 @@ def _record(batch: pa.RecordBatch) -> bytes:
         kind = column.type
         if (pt.is_list(kind) or pt.is_large_list(kind)) and not column.null_count:
             elements = pa.RecordBatch.from_arrays([column.flatten()], names=[name])
-            slices = (_slice(some, 0, some.num_rows) for some in _divide(elements) if some.num_rows)
-            value = b"[%b]" % b",".join(msgspec.json.encode(_column(each.column(0)))[1:-1] for each in slices)
+            parts = (_column(each.column(0)) for each in _divide(elements))
+            value = b"[%b]" % b",".join(msgspec.json.encode(each)[1:-1] for each in parts)
         else:
             (decoded,) = _column(column)
             value = msgspec.json.encode(decoded)

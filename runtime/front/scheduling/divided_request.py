@@ -129,7 +129,10 @@ class RequestPart(InferenceRequest):
             return
         self._end(0)
         cells = [cell if cell.row is None else replace(cell, row=cell.row + self._start) for cell in error.cells]
-        place = f"in the rows {self._start} to {self._start + self.row_count - 1}, counted anew: " if isinstance(error, AuthorError) else ""
+        place = f"rows {self._start} to {self._start + self.row_count - 1}"
+        is_call = self.row_count <= (self.endpoint.spec.call_max_rows or 0)
+        place = f"in a call with the {place}: " if is_call else f"in a part with the {place}, counted from its first row: "
+        place = place if isinstance(error, AuthorError) else ""
         self._whole.fail(error.copy_for_caller(detail=f"{place}{error.detail}", cells=cells), blamed=blamed)
 
     def _end(self, status: int, *, failed: bool = False) -> None:  # noqa: ARG002 - the whole request is counted

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 
-from base.errors import BadResult, PeerError, PeerGone, PexdockError, Unavailable
+from base.errors import BadResult, Full, PeerError, PeerGone, PexdockError, Unavailable
 from base.ipc import failure
 from base.ipc.control import WIRE_VERSION
 from base.ipc.protocol import (
@@ -95,6 +95,7 @@ class WorkerLink:
         flags = written.flags | Flag.SINGLE_REQUEST if count == 1 else written.flags
         if endpoint.spec.unbatched:
             flags |= Flag.CONTEXT
+        if endpoint.spec.unbatched or written.rows > endpoint.spec.batch_max_rows:  # one request, which can be cancelled between calls
             first.on_sent(lambda: self._replies.send_if_in_flight(number, CancelBatch(number)))
         if first.crash_count:
             flags |= Flag.QUARANTINED
@@ -200,7 +201,7 @@ class WorkerLink:
             case StreamEnd(number, flags):
                 self._replies.on_end(number, flags)
             case ReplyTooLarge(number, length):
-                self._replies.on_reply_too_large(number, length)
+                self._on_reply_too_large(number, length)
             case Welcome():
                 self._on_welcome(message)
             case _:
@@ -237,6 +238,12 @@ class WorkerLink:
             self._replies.on_reply(reply)
         except BadResult as exc:
             self._on_failed(reply.batch_id, exc, reply.flags)
+
+    def _on_reply_too_large(self, number: int, length: int) -> None:
+        try:
+            self._replies.on_reply_too_large(number, length)
+        except (BadResult, Full) as exc:
+            self._on_failed(number, exc, Flag.RETAINED)
 
     def _on_failed(self, number: int, error: PexdockError, flags: int) -> None:
         batch = self.in_flight.take_batch(number)

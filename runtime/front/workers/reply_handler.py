@@ -130,26 +130,27 @@ class ReplyHandler:
         request.end_stream()
 
     def on_reply_too_large(self, number: int, length: int) -> None:
-        """Gives the worker a larger reply buffer, or fails the batch if no shared memory is left.
+        """Gives the worker a larger reply buffer.
 
         Raises:
             PeerError: the worker does not have such a batch, or has requested a buffer before.
+            BadResult: the result is too large. The worker drops it, no request was answered, and the batch is still in flight.
+            Full: no shared memory is left. As above.
         """
         batch = self._in_flight.batches.get(number)
         if batch is None or batch.reply_slot is not batch.slot:
             raise PeerError("a request for a reply buffer for a batch that the worker does not have")
         batch.started = False
         try:
+            limit = batch.requests[0].endpoint.release.response_max_bytes
+            if length > limit:
+                raise BadResult(f"the result takes more than {limit} bytes: return less for each row, or raise response_max_bytes")
             if length > self._budget.max_bytes:
                 raise BadResult("the result takes more than all shared memory: return less for each row, or raise shared_memory_max_bytes")
             batch.reply_slot = self._channel.slots.take_slot(0, length)
-        except (Full, BadResult) as exc:
-            self._in_flight.take_batch(number)
-            for request in batch.requests:
-                request.fail(exc, blamed=isinstance(exc, BadResult))
-            self.free_slots(batch, retained=True)
+        except (Full, BadResult):
             self._channel.send_message(ReplyBuffer(number, batch.slot.reply.prefix(0)))  # an empty buffer makes the worker drop its reply
-            return
+            raise
         self._channel.send_message(ReplyBuffer(number, batch.reply_slot.reply))
 
     def send_if_in_flight(self, number: int, message: Message) -> None:

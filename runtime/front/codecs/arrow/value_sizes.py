@@ -46,6 +46,16 @@ def expanded_size(columns: Iterable[Any], max_bytes: int | None = None, *, with_
     return meter.bytes
 
 
+def row_sizes(columns: Iterable[Any], rows: int) -> npt.NDArray[np.int64]:
+    """Returns the bytes of the values in each row. The columns must have passed `expanded_size`."""
+    meter, sizes = _SizeMeter(_UNLIMITED_BYTES, with_names=False), np.zeros(rows, np.int64)
+    for each in columns:
+        sizes += meter.sizes(each)
+    return sizes
+
+
+_UNLIMITED_BYTES = 2**60
+
 _FLAT_IDS = frozenset(
     kind.id
     for kind in (
@@ -72,14 +82,14 @@ class _SizeMeter:
         self._check(self.bytes)
 
     def size(self, array: Any) -> int:
-        sizes = self._sizes(array)
+        sizes = self.sizes(array)
         return sizes * len(array) if isinstance(sizes, int) else int(sizes.sum())
 
     def _check(self, size: int) -> None:
         if size > self._max_bytes or self._visited > self._max_bytes:
             check_expanded_size(0, max(size, self._visited), self._max_bytes)
 
-    def _sizes(self, array: Any) -> _Sizes:
+    def sizes(self, array: Any) -> _Sizes:
         sizes = self._unlimited_sizes(array)
         most = self._max_bytes + 1  # so that no sum overflows
         return min(sizes, most) if isinstance(sizes, int) else np.minimum(sizes, most)
@@ -91,27 +101,27 @@ class _SizeMeter:
                 return self._sizes_of_views(array)
             case lib.Type_STRUCT:
                 names = sum(map(len, kind.names)) if self._with_names else 0
-                return sum((self._sizes(array.field(i)) for i in range(kind.num_fields)), names or _ELEMENT_BYTES)
+                return sum((self.sizes(array.field(i)) for i in range(kind.num_fields)), names or _ELEMENT_BYTES)
             case lib.Type_FIXED_SIZE_LIST:
                 return self._sizes_of_equal_lists(array)
             case lib.Type_DICTIONARY:
-                return self._sizes_of_indices(self._sizes(array.dictionary), array.indices)
+                return self._sizes_of_indices(self.sizes(array.dictionary), array.indices)
             case lib.Type_LIST | lib.Type_LARGE_LIST | lib.Type_MAP:
                 offsets = self._numbers(array.offsets) if len(array) else np.zeros(1, np.int64)
-                return self._sizes_of_lists(self._sizes(array.values), offsets[:-1], offsets[1:])
+                return self._sizes_of_lists(self.sizes(array.values), offsets[:-1], offsets[1:])
             case lib.Type_LIST_VIEW | lib.Type_LARGE_LIST_VIEW:
                 starts = self._numbers(array.offsets)
-                return self._sizes_of_lists(self._sizes(array.values), starts, starts + self._numbers(array.sizes))
+                return self._sizes_of_lists(self.sizes(array.values), starts, starts + self._numbers(array.sizes))
             case lib.Type_SPARSE_UNION | lib.Type_DENSE_UNION:
-                return sum((_largest(self._sizes(array.field(i))) for i in range(kind.num_fields)), _ELEMENT_BYTES)
+                return sum((_largest(self.sizes(array.field(i))) for i in range(kind.num_fields)), _ELEMENT_BYTES)
             case lib.Type_RUN_END_ENCODED:
-                return _largest(self._sizes(array.values))
+                return _largest(self.sizes(array.values))
             case lib.Type_STRING | lib.Type_BINARY:
                 return self._sizes_of_texts(array, np.int32)
             case lib.Type_LARGE_STRING | lib.Type_LARGE_BINARY:
                 return self._sizes_of_texts(array, np.int64)
         if isinstance(kind, pa.BaseExtensionType):
-            return self._sizes(array.storage)
+            return self.sizes(array.storage)
         return max(_ELEMENT_BYTES, kind.bit_width // 8) if kind.id in _FLAT_IDS or kind.id == lib.Type_FIXED_SIZE_BINARY else _ELEMENT_BYTES
 
     def _sizes_of_indices(self, sizes: _Sizes, indices: Any) -> _Sizes:
@@ -126,7 +136,7 @@ class _SizeMeter:
 
     def _sizes_of_equal_lists(self, array: Any) -> _Sizes:
         count, start = array.type.list_size, array.offset
-        sizes = self._sizes(array.values)
+        sizes = self.sizes(array.values)
         if isinstance(sizes, int) or not count:
             return _ELEMENT_BYTES + count * (sizes if isinstance(sizes, int) else 0)  # type: ignore[no-any-return]
         sums: _Numbers = sizes[start * count : (start + len(array)) * count].reshape(-1, count).sum(1)

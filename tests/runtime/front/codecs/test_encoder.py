@@ -149,6 +149,32 @@ def test_a_long_reply_is_encoded_in_pieces_with_the_same_bytes(monkeypatch, form
             assert ReplyEncoder(batch).encode_long_body(form, 'an "id"', start, count) == whole
 
 
+def test_arrays_of_which_some_are_null_are_encoded_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In columns, lists and structs. Polars refuses children that are longer than their array, which the first of several slices has."""
+    monkeypatch.setattr(encoder_module, "_VALUES_AT_A_TIME", 9)
+    arrays = [[1.5, None], None, [3.0, 4.0], None, [5.0, 6.0], None, None, [7.0, 8.0]]
+    pair = pa.list_(pa.float64(), 2)
+    columns = {
+        "a": pa.array(arrays, pair),
+        "l": pa.array([[each, None] for each in arrays], pa.list_(pair)),
+        "s": pa.array([{"v": each} for each in arrays], pa.struct([("v", pair)])),
+    }
+    batch, expected = pa.record_batch(columns), [{"a": each, "l": [each, None], "s": {"v": each}} for each in arrays]
+    for start, count in [(0, 8), (0, 7), (3, 4)]:
+        body = ReplyEncoder(batch).encode_long_body(ResponseFormat.JSON, "x", start, count)
+        assert msgspec.json.decode(body)["predictions"] == expected[start : start + count]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.list_(pa.string_view()), pa.list_(pa.string())])
+def test_texts_are_encoded_in_few_pieces(kind: pa.DataType) -> None:
+    """Views of all rows share a buffer, whose size says nothing about a row."""
+    texts = ["x" * 100] * 20_000
+    batch = pa.record_batch({"t": pa.array([[each] for each in texts] if pa.types.is_list(kind) else texts, kind)})
+    parts = list(encoder_module._divide(batch))
+    assert 15 <= len(parts) <= 40
+    assert pa.Table.from_batches(parts).column("t").to_pylist() == batch.column("t").to_pylist()
+
+
 def test_a_record_has_the_values_that_its_row_would_have(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its lists are encoded in pieces."""
     monkeypatch.setattr(encoder_module, "_VALUES_AT_A_TIME", 4)
