@@ -336,8 +336,10 @@ SHARED = """
             (met / "died").touch()
             os._exit(1)
         if len(records_df) == 4:  # a call of the large request waits until another worker computes some of it, too
-            (met / str(os.getpid())).touch()
-            while (met / "died").exists() and len(list(met.glob("[0-9]*"))) < 2:
+            while True:
+                (met / str(os.getpid())).touch()  # again, if the worker that dies has just removed it
+                if not (met / "died").exists() or len(list(met.glob("[0-9]*"))) > 1:
+                    break
                 time.sleep(0.01)
         return records_df.select(twice=pl.col("x") * 2, pid=pl.lit(os.getpid()))
 """
