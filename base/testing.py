@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import http.client
 import json as jsonlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
+from base.artifacts.spec import path_text
 from base.dev_server import Server
 from base.endpoint.endpoint import Endpoint
 from base.ipc.front_door_control import Configure
@@ -126,7 +127,7 @@ class TestClient:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> TestResponse:
-        """Posts `json`, or `content` unchanged, with the parameters `params`; the values of a list are given one after the other."""
+        """Posts `json`, or `content` unchanged, with the parameters `params`; a list gives each of its values, None leaves one out."""
         with self.stream(path, json, content, headers, params) as streamed:
             return TestResponse(streamed.status, streamed.headers, b"".join(streamed))
 
@@ -146,7 +147,7 @@ class TestClient:
         """Posts as `post` does, and returns the response before its body is complete. Leaving its `with` block early disconnects."""
         body = jsonlib.dumps(json).encode() if content is None else content
         sent = {"content-type": "application/json", **{name.lower(): value for name, value in (headers or {}).items()}}
-        return self._request("POST", f"{path}?{urlencode(params, doseq=True)}" if params else path, body, sent)
+        return self._request("POST", _with_query(path, params or {}), body, sent)
 
     def _request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> StreamedTestResponse:
         connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=self._timeout_s)
@@ -156,3 +157,13 @@ class TestClient:
         except BaseException:
             connection.close()
             raise
+
+
+def _with_query(path: str, params: Mapping[str, Any]) -> str:
+    fields = [
+        (name, path_text(each))
+        for name, value in params.items()
+        for each in ([value] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else value)
+        if each is not None
+    ]
+    return f"{path}{'&' if '?' in path else '?'}{urlencode(fields)}" if fields else path

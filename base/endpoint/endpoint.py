@@ -162,6 +162,9 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
 
     def make(handler: Callable[P, R]) -> Endpoint[P, R]:
         name = getattr(handler, "__name__", type(handler).__name__)
+        for flag, value in {"batched": batched, "raw": raw, "warm_up": warm_up, "retry": retry}.items():
+            if not isinstance(value, bool):
+                raise Declaration(f"endpoint {name}: {flag} is {value!r}; use True or False")
         normal_path, parameters = parse_path(path)
         _check_cache(name, parameters, cache_config, validate_artifact_params)
         annotations = _annotations(name, handler, local)

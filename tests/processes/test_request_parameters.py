@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 from collections.abc import AsyncIterator, Iterator
+from enum import Enum
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -76,9 +78,26 @@ def plain(records_df: Row.DataFrame) -> pl.Series:
     return records_df["x"]
 
 
+class Colour(Enum):
+    RED = "red"
+
+
+class Typed(svc.Parameters):
+    colour: Colour = Colour.RED
+    day: dt.date | None = None
+    flag: bool = False
+    span: dt.timedelta = dt.timedelta(0)
+    colours: list[Colour] = Field([])
+
+
+@svc.endpoint("/typed", raw=True)
+def typed(request: svc.Request, options: Typed) -> dict[str, object]:
+    return options.model_dump(mode="json", exclude_unset=True)
+
+
 @pytest.fixture(scope="module")
 def served() -> Iterator[TestClient]:
-    with TestClient(scaled, unbatched, trained, parts, raw_body, plain) as client:
+    with TestClient(scaled, unbatched, trained, parts, raw_body, typed, plain) as client:
         client.post("/plain", ROWS)  # the segment that all tests share comes with the first batch
         yield client
 
@@ -224,6 +243,15 @@ def test_generators_and_raw_handlers_get_them(served: TestClient) -> None:
     for path in ("/parts", "/raw"):
         for params in ({"horizon": "two"}, {}, {"horizon": [1, 2]}):
             assert (path, served.post(path, ROWS, params=params).status) == (path, 422)
+
+
+def test_a_test_client_gives_values_as_their_class_reads_them(served: TestClient) -> None:
+    params = {"colour": Colour.RED, "day": dt.date(2024, 2, 29), "flag": False, "span": dt.timedelta(hours=1), "colours": [Colour.RED] * 2}
+    for values in (params, {"flag": True, "day": None}, {"flag": None}, {"colour": "red", "colours": ()}):
+        answer = served.post("/typed", content=b"", params=values)
+        expected = {"colour": "red", "day": "2024-02-29", "flag": values.get("flag"), "span": "PT1H", "colours": ["red", "red"]}
+        assert answer.json() == {name: expected[name] for name, value in values.items() if value is not None and value != ()}, values
+    assert served.post("/typed?flag=true", content=b"", params={"colour": Colour.RED}).json() == {"flag": True, "colour": "red"}
 
 
 def test_the_document_describes_them(served: TestClient) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from datetime import date
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import polars as pl
 import pytest
-from pydantic import AliasChoices, BaseModel, Field, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, create_model, model_validator
 
 import base.artifacts as afs
 import base.service as svc
@@ -213,3 +216,60 @@ def test_a_default_or_a_union_that_no_request_would_get_is_refused(annotation: A
     handler.__annotations__["options"] = annotation
     with pytest.raises(Declaration, match=f"endpoint handler: {message}"):
         svc.endpoint("/forecast")(handler)
+
+
+OWN = BeforeValidator(lambda text: int(text[1:]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"u": (int, "abc")}, "Made.u: its default 'abc' does not fit: Input should be a valid integer"),
+        ({"u": (int, "5")}, "Made.u: its default '5' does not fit"),
+        ({"v": (int, Field(0, ge=1))}, "Made.v: its default 0 does not fit: Input should be greater than or equal to 1"),
+        ({"w": (int, None)}, "Made.w: its default None does not fit"),
+        ({"x": (list[Annotated[int, Field(ge=1)]], [0])}, r"Made.x: its default \[0\] does not fit"),
+        ({"y": (list[list[int]], [])}, "Made.y: a query holds texts"),
+        ({"y": (list[int | Options] | None, None)}, "Made.y: a query holds texts"),
+        ({"a": (int, Field(1, alias="b")), "b": (int, 2)}, "Made: two fields share the name 'b'"),
+        ({"a": (int, Field(1, alias="c")), "b": (int, Field(2, alias="c"))}, "Made: two fields share the name"),
+        ({"z": (int, Field(examples=["abc"]))}, "Made.z: its example 'abc' does not fit: Input should be a valid integer"),
+        ({"z": (list[int], Field(examples=[[1, "b"]]))}, "Made.z: its example .* does not fit"),
+        ({"z": (list[int], Field(examples=[3]))}, "Made.z: its example 3 does not fit"),
+        ({"z": (int, Field(5, examples=[0], ge=1))}, "Made.z: its example 0 does not fit: Input should be greater"),
+    ],
+)
+def test_what_does_not_fit_its_own_declaration_is_refused(fields: dict[str, Any], message: str) -> None:
+    kind = create_model("Made", __base__=svc.Parameters, **fields)
+    with pytest.raises(Declaration, match=message.replace("Made", "here.Made", 1)):
+        ParameterReader(kind, "here.Made")
+
+
+def test_defaults_of_every_type_fit() -> None:
+    fields: dict[str, Any] = {
+        "number": (float, 1),
+        "amount": (Decimal, Decimal("0.5")),
+        "day": (date | None, None),
+        "when": (datetime, datetime(2024, 2, 29, tzinfo=UTC)),
+        "levels": (Sequence[float], (0.8,)),
+        "pair": (tuple[int, str], (1, "a")),
+        "how": (Literal["a", 1], 1),
+        "key": (UUID, UUID(int=1)),
+        "own": (Annotated[int, OWN], Field(3, examples=["Q4"])),
+        "made": (list[int], Field(default_factory=list, examples=[[], [1]])),
+        "optional": (int | None, Field(None, examples=[None, 3], ge=1)),
+    }
+    found = ParameterReader(create_model("Made", __base__=svc.Parameters, **fields), "here").validate({})
+    assert {name: getattr(found, name) for name in ("number", "own", "made", "pair")} == {
+        "number": 1,
+        "own": 3,
+        "made": [],
+        "pair": (1, "a"),
+    }
+
+
+@pytest.mark.parametrize("flag", ["batched", "raw", "warm_up", "retry"])
+def test_a_flag_of_an_endpoint_is_true_or_false(flag: str) -> None:
+    settings: dict[str, Any] = {flag: "no"}
+    with pytest.raises(Declaration, match=f"endpoint <lambda>: {flag} is 'no'; use True or False"):
+        svc.endpoint("/flagged", **settings)(lambda records_df: records_df)
