@@ -83,6 +83,14 @@ def wrong(records_df: Row.DataFrame) -> Sums.DataFrame:
     return records_df
 
 
+@svc.endpoint("/cyclic", batched=False)
+def cyclic(records_df: Row.DataFrame) -> dict[str, object]:
+    record: dict[str, object] = {"x": records_df.height}
+    if not records_df.height:
+        record["itself"] = [record]
+    return record
+
+
 @svc.endpoint("/strict")
 def strict(records_df: Row.DataFrame) -> Any:
     return {"x": 1.0} if records_df["x"][0] else records_df.head(1)
@@ -90,7 +98,7 @@ def strict(records_df: Row.DataFrame) -> Any:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[TestClient]:
-    with TestClient(repeated, numbers, sums, tables, flat, parts, wrong, strict) as client:
+    with TestClient(repeated, numbers, sums, tables, flat, parts, wrong, cyclic, strict) as client:
         client.post("/repeated", ROWS)  # the segment that all tests share comes with the first batch
         yield client
 
@@ -230,3 +238,13 @@ def test_a_copy_for_a_mirror_is_compared_in_all_its_rows(make: Workers, front: F
         assert sum(each.equal for each in seen) == equal
         assert max(each.deviation_max for each in seen) == deviation
     assert front.ask([], path="/tiny/whole?tags=a").json()["predictions"] == {"count": 0, "rows": []}
+
+
+def test_a_record_that_contains_itself_is_a_bad_result(served: TestClient) -> None:
+    """The worker goes on."""
+    for _ in range(3):
+        answer = served.post("/cyclic", [])
+        assert answer.status == 500
+        assert answer.json()["code"] == "bad_result"
+        assert "contain themselves" in answer.json()["detail"]
+        assert served.post("/cyclic", ROWS).json() == {"predictions": {"x": 2}}

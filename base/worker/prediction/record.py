@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from base.errors import BadResult
 from base.schema.model import Schema
+from base.worker.prediction.nesting import require_bounds
 from base.worker.prediction.result import frame_of_result, result_to_batch
 
 
@@ -38,6 +39,7 @@ def record_to_batch(record: Mapping[Any, object], schema: type[Schema] | None) -
     """
     if not record or not all(isinstance(name, str) for name in record):
         raise BadResult("the handler returned a dict that is no record: give it fields, whose names are strings")
+    require_bounds([record])
     wanted = {} if schema is None else schema.polars_schema()
     columns = {name: _column(name, value, wanted.get(name)) for name, value in record.items()}
     return result_to_batch(pl.DataFrame(columns), 1, schema)
@@ -49,6 +51,13 @@ def has_frames(record: Mapping[Any, object]) -> bool:
 
 
 def _column(name: str, value: object, dtype: pl.DataType | None) -> pl.Series:
+    try:
+        return _series(name, value, dtype)
+    except BadResult as exc:
+        raise BadResult(f"field {name!r} of the record: {exc.detail}") from exc.__cause__
+
+
+def _series(name: str, value: object, dtype: pl.DataType | None) -> pl.Series:
     if _is_frame(value):
         frame = frame_of_result(value, name)
         if frame.width:

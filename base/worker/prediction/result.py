@@ -5,7 +5,7 @@ a handler may also return one record (see `base.worker.prediction.record`).
 
 | returned | becomes |
 |---|---|
-| `pl.DataFrame`, `pl.LazyFrame`, `pa.Table`, `pa.RecordBatch`, pandas DataFrame | its columns |
+| `pl.DataFrame`, `pl.LazyFrame`, `pa.Table`, `pa.RecordBatch`, pandas DataFrame | its columns, after the named levels of an index |
 | `pl.Series`, list, tuple, `pa.Array`, pandas Series, numpy array of one dimension | one column, "prediction" |
 | numpy array of more dimensions | one column "prediction" of fixed-size lists |
 
@@ -33,6 +33,7 @@ from base.schema import ranges
 from base.schema.dtypes import as_instance, is_wide, wire_form
 from base.schema.model import Schema
 from base.schema.wire import batch_of_columns, frame_of_table, has_nul_in_names
+from base.worker.prediction.nesting import require_bounds, require_field_count
 from base.worker.prediction.output_schema import conform_to_schema, has_declared_columns
 
 _NESTED = frozenset((pl.List, pl.Array, pl.Struct))
@@ -69,6 +70,7 @@ def result_to_batch(result: object, rows: int | None, schema: type[Schema] | Non
         return batch_of_columns([], pa.schema([]), frame.height)  # the rows that it was given may have none
     if frame.width == 0:
         raise BadResult(f"the handler returned a {_type_name(result)} without columns")
+    require_field_count(frame.width)
     _require_row_count(frame.height, rows)
     if schema is not None and has_declared_columns(frame, schema):
         return pa.RecordBatch.from_arrays(_to_record_batch(frame).columns, schema=schema.arrow_schema())
@@ -167,10 +169,17 @@ def _frame_of_wide_integers(values: Sequence[object], name: str, wanted: pl.Data
     raise BadResult(f"the handler returned a {_type_name(values)} whose values are of no one type: some are integers of more than 64 bits")
 
 
-def _frame_of_pandas(result: object, name: str) -> pl.DataFrame:
+def _frame_of_pandas(result: Any, name: str) -> pl.DataFrame:
     pandas: Any = sys.modules.get("pandas")  # a handler that returns such an object has imported it
     if pandas is not None and isinstance(result, pandas.DataFrame | pandas.Series):
+        frame = result if isinstance(result, pandas.DataFrame) else result.to_frame()
+        for position, dtype in enumerate(frame.dtypes):
+            if getattr(dtype, "hasobject", False):
+                require_bounds(frame.iloc[:, position].array)
         try:
+            if isinstance(result, pandas.DataFrame):
+                named = [level for level, each in enumerate(result.index.names) if each is not None]
+                result = result.reset_index(level=named) if named else result
             if isinstance(result, pandas.DataFrame) and "" in result.columns and result.columns.is_unique:
                 numbered = pl.from_pandas(result.set_axis(range(result.shape[1]), axis=1), nan_to_null=False)
                 # Polars would rename a column whose name is empty.
@@ -180,14 +189,14 @@ def _frame_of_pandas(result: object, name: str) -> pl.DataFrame:
             raise BadResult(f"the handler returned a {_type_name(result)} that no frame can hold: {exc}") from exc
         return columns.alias(name).to_frame() if isinstance(columns, pl.Series) else columns
     raise BadResult(
-        f"the handler returned a {_type_name(result)}: return a frame, a series, an array or a list, with one row for each given"
+        f"the handler returned a {_type_name(result)}: return a frame, a series, an array or a list"
         + ("; a dict is one record, which an endpoint with batched=False may return" if isinstance(result, dict) else "")
     )
 
 
 def _array_of_numpy(array: np.ndarray[Any, Any]) -> pa.Array[Any]:
     if array.ndim == 0:
-        raise BadResult("the handler returned a single number: return an array with one row for each given")
+        raise BadResult("the handler returned a single number: return an array of at least one dimension")
     if 0 in array.shape[1:]:
         raise BadResult(f"the handler returned an array of shape {array.shape}, whose rows are empty")
     values = _array_of_values(array.reshape(-1))
@@ -203,12 +212,35 @@ def _array_of_values(values: Any) -> pa.Array[Any]:
         BadResult: There is no such array.
         OverflowError: An integer takes more than 64 bits.
     """
-    numbers = type(values) is np.ndarray and (is_numeric_column(values) or values.dtype == np.float16)
+    if type(values) is np.ndarray and (is_numeric_column(values) or values.dtype == np.float16):
+        return arrow_array(values)
+    require_bounds(values)
     try:
-        array: pa.Array[Any] = arrow_array(values) if numbers else pa.array(values)
-    except (pa.ArrowException, TypeError, ValueError) as exc:
-        raise BadResult(f"the handler returned a {_type_name(values)} whose values are of no one type: {exc}") from exc
+        return _array_without_pandas(values)
+    except (pa.ArrowException, TypeError, ValueError) as exc:  # whose text has values, which only the log may show
+        kinds = ", ".join(sorted({_type_name(each) for each in values}))
+        raise BadResult(f"the handler returned values of no one type that can be sent: {kinds}") from exc
+
+
+def _array_without_pandas(values: Any) -> pa.Array[Any]:
+    try:
+        array: pa.Array[Any] = pa.array(values)
+    except (pa.ArrowException, ValueError):
+        pandas = sys.modules.get("pandas")
+        if pandas is None:
+            raise
+        array = pa.array(_without_nulls_of(pandas, list(values)))
     return array
+
+
+def _without_nulls_of(pandas: Any, value: Any) -> Any:
+    """Returns a value with None in place of the nulls that pandas has of its own. It has bounds."""
+    match value:
+        case list() | tuple():
+            return [_without_nulls_of(pandas, each) for each in value]
+        case dict():
+            return {name: _without_nulls_of(pandas, each) for name, each in value.items()}
+    return None if value is pandas.NA or value is pandas.NaT else value
 
 
 def _to_wire_form(frame: pl.DataFrame) -> pl.DataFrame:

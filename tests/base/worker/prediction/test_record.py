@@ -30,6 +30,10 @@ class Output(Schema):
         (5, 5),
         ("a", "a"),
         (None, None),
+        (pd.NaT, None),
+        (pd.NA, None),
+        ([{"a": pd.NA}, {"a": 1}], [{"a": None}, {"a": 1}]),
+        (pd.DataFrame({"shop": ["a"], "sold": [1]}).groupby("shop").sum(), [{"shop": "a", "sold": 1}]),
         (date(2024, 2, 29), date(2024, 2, 29)),
         (2**70, str(2**70)),  # as everywhere: integers of 128 bits are strings
         (np.float64(0.5), 0.5),
@@ -70,7 +74,11 @@ def test_the_output_schema_holds(table: Any) -> None:
     [
         ({}, "a dict that is no record"),
         ({1: 2}, "whose names are strings"),
-        ({"a": object()}, "values are of no one type"),
+        ({"a": object()}, "^field 'a' of the record: the handler returned values of no one type that can be sent: object$"),
+        (
+            {"a": {"b": pl.DataFrame({"x": [1]})}},
+            "^field 'a' of the record: the handler returned values of no one type that can be sent: dict$",
+        ),
         ({"a\0b": 1}, "NUL character"),
         ({"a": pl.DataFrame({"x\0": [1]})}, "NUL character"),
     ],
