@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from enum import Enum
+from functools import cached_property
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import (
@@ -162,14 +163,18 @@ class TextValidator(Generic[B]):
 
     def __init__(self, kind: type[B]) -> None:
         self._kind = kind
-        self._declared: dict[str, type[BaseModel]] = {}
-        for field, info in kind.model_fields.items():
-            if not reads_text(kind, field):
+
+    @cached_property
+    def _declared(self) -> dict[str, type[BaseModel]]:
+        """Returns a model of the bare type of each field; made late, since a field may name a type that is defined after its model."""
+        self._kind.model_rebuild(raise_errors=False)
+        found = {}
+        for field, info in self._kind.model_fields.items():
+            if not reads_text(self._kind, field):
                 with suppress(PydanticUserError, PydanticUndefinedAnnotation):  # a type that only the model's configuration allows
-                    alias = info.validation_alias
-                    self._declared[alias if isinstance(alias, str) else field] = create_model(
-                        "Text", text=(bare_type(info.annotation), ...)
-                    )
+                    name = info.validation_alias if isinstance(info.validation_alias, str) else field
+                    found[name] = create_model("Text", text=(bare_type(info.annotation), ...))
+        return found
 
     def validate(self, given: Mapping[str, str | list[str]]) -> B:
         """Returns the instance.

@@ -231,3 +231,19 @@ def test_spellings_are_checked_before_the_authors_validators() -> None:
 
     with pytest.raises(Misfit, match="year: write it as '2024'"):
         SpecValidator(Spec).validate({"year": "2_024"})
+
+
+class Early(BaseModel):
+    size: Late
+    year: int = 1
+
+
+class Late(IntEnum):
+    SMALL = 1
+
+
+def test_a_model_may_name_a_type_that_is_defined_after_it() -> None:
+    validator = SpecValidator(Early)
+    assert validator.canonical_parameters({"size": "1", "year": "1e2"}) == {"size": "1", "year": "100"}
+    with pytest.raises(Misfit, match="year: write it as '10'"):
+        validator.validate({"size": "1", "year": "1_0"})
