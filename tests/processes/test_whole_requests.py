@@ -247,4 +247,4 @@ def test_a_record_that_contains_itself_is_a_bad_result(served: TestClient) -> No
         assert answer.status == 500
         assert answer.json()["code"] == "bad_result"
         assert "contain themselves" in answer.json()["detail"]
-        assert served.post("/cyclic", ROWS).json() == {"predictions": {"x": 2}}
+        assert served.post("/cyclic", ROWS).json()["predictions"] == {"x": 2}
