@@ -92,19 +92,25 @@ def _check(pex: Path, name: str, state: State, *, local: bool) -> None:
     """Validates the pex as `pexdock check` does, but not against bases in dist/ on another machine, which are unknown here.
 
     Raises:
-        PexRefused: The pex cannot be served, or another file in dist/ has the same name and version.
+        PexRefused: The pex cannot be served, was rolled back, or another file in dist/ has the same name and version.
     """
     from packaging.utils import canonicalize_name  # noqa: PLC0415
 
     from runtime.pex.bases import check_against_bases  # noqa: PLC0415
     from runtime.pex.file import read_pex  # noqa: PLC0415
 
-    found = read_pex(pex)
+    found, sha256 = read_pex(pex), _sha256(pex)
+    for model in state.models:
+        for old in model.rolled_back:
+            if old.sha256 == sha256:
+                advice = f"to serve it nevertheless, run `pexdock promote {model.name} {old.version}`"
+                raise PexRefused(f"{model.name} {old.version} was rolled back: {old.reason}; {advice}")
     for other in state.releases:
         same = (other.kind, canonicalize_name(other.name), other.version) == (found.kind, canonicalize_name(found.name), found.version)
-        is_gone = local and not Path(state.dist_path, other.file).exists()  # its release may serve nevertheless
+        file = Path(state.dist_path, other.file)
+        is_gone = local and not (file.is_file() and _sha256(file) == other.sha256)  # its release may serve nevertheless
         if same and other.file != name and other.state not in {"refused", "failed"} and not is_gone:
-            if other.sha256 != _sha256(pex):
+            if other.sha256 != sha256:
                 raise PexRefused(
                     f"{other.file} is {found.name} {found.version} with other content: raise the version, or deploy with --name"
                 )

@@ -205,8 +205,11 @@ def test_a_release_that_is_rolled_back_on_probation_is_no_success(operated, pex)
         kept = contents(operated)
         assert "tiny-0.2.0.pex" in kept  # it can be promoted
         copy = operated.run("deploy", pex.with_name("tiny-0.2.0.pex"), "--name", "tiny-again.pex")
-        assert copy.returncode == 1
-        assert "dist/ has the same pex already, as tiny-0.2.0.pex" in copy.stderr
+        again = operated.run("deploy", pex.with_name("tiny-0.2.0.pex"), "--name", "tiny-0.1.0.pex")  # the file of what serves
+        for refused in (copy, again):
+            assert refused.returncode == 1
+            assert "tiny 0.2.0 was rolled back: " in refused.stderr
+            assert "run `pexdock promote tiny 0.2.0`" in refused.stderr
         assert contents(operated) == kept
 
 
