@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import Self
 import httpx
 
 from tinypex import ROOT, write_linked_base
+
+LOCK_HOLD_MIN_MS = 1000
 
 START_S = 60.0
 """A worker imports in 1 to 2 s on an idle machine; a test machine may be busy."""
@@ -88,7 +91,7 @@ class Supervised:
         of_model = ("async handler", "it was loading a model", "<frozen importlib")
         lines = self.err.read_text(errors="replace").splitlines()
         # On a busy machine, the start of a thread waits until the new thread gets a processor.
-        blocked = [line for line in lines if "was blocked for" in line and "Thread.start (" not in line]
+        blocked = [line for line in lines if "was blocked for" in line and "Thread.start (" not in line and not _is_doubtful(line)]
         slow = [line for line in blocked if "of this worker" not in line or not any(each in line for each in of_model)]
         assert not slow or not self.turns_checked, "\n".join(slow)
 
@@ -156,3 +159,9 @@ def runs(pid: int) -> bool:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+def _is_doubtful(line: str) -> bool:
+    """Returns whether a short hold of Python's lock is reported, which on a busy machine may be a thread that only used the processor."""
+    found = re.search(r"was blocked for (\d+) ms by .* held Python's lock", line)
+    return found is not None and int(found[1]) < LOCK_HOLD_MIN_MS
