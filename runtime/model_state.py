@@ -74,7 +74,7 @@ MEANINGS: Mapping[ModelState, StateMeaning] = {
         holds_start=True,
     ),
     ModelState.REFUSED: StateMeaning(
-        "Each of its files was refused before any of its code ran; only another file can help.",
+        "Each of its files was refused: it is damaged or unsuitable, or another model has one of its paths.",
         _UNAVAILABLE,
         ready=False,
         holds_start=False,

@@ -43,7 +43,7 @@ def promote(client: AdminClient, model: str, version: str | None, as_json: bool,
     """Send all of MODEL's traffic to VERSION.
 
     VERSION may have been rolled back before. It is pinned if it is not the newest release. Without VERSION, the newest release gets all
-    traffic, and no release is pinned any more.
+    traffic, and no release is pinned any more. A mirror to VERSION ends.
     """
     _finish(client, client.promote(model, version), as_json, **waits)
 

@@ -25,7 +25,7 @@ def _report_model(name: str, records: TrafficRecords, state: ModelStateAndReason
     mirror = mirror_release(releases, policy)
     versions = {each.release.sha256: each.release.version for each in managed}
     remarks = [each.remark for each in managed if each.remark]
-    given_up = [each.release.version for each in managed if each.release.keeps_failing and each.release.spec is None]
+    given_up = [each.release.version for each in managed if each.release.keeps_failing and each.release.spec is None and not record.paths]
     remarks += [f"{version} has failed so often that other models no longer wait for its paths" for version in given_up]
     return ModelReport(
         name=name,
