@@ -114,7 +114,8 @@ class Acceptor:
             if self.context is not None and not self._admits(sock.fileno()):
                 sock.close()
                 continue
-            if len(self._connecting) >= self._handshakes_max:
+            # Without TLS, a connection may be in use before its task has ended, and cancelling would leave it neither open nor lost.
+            if self.context is not None and len(self._connecting) >= self._handshakes_max:
                 oldest = next(iter(self._connecting))
                 del self._connecting[oldest]
                 oldest.cancel()
