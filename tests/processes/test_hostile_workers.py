@@ -221,7 +221,7 @@ def test_no_answer_of_another_release_is_ever_given(door: FrontDoor, tmp_path: P
             assert any("with other content" in each.reason for each in heard if isinstance(each, WorkerUnhealthy))
 
 
-def test_a_reply_buffer_beyond_the_memory_limit_is_refused(door: FrontDoor, tmp_path: Path) -> None:
+def test_a_reply_buffer_beyond_the_limit_is_refused(door: FrontDoor, tmp_path: Path) -> None:
     """Asking for it breaks no rule: the request is a 500 that no second try helps, and the worker goes on with the next."""
     with BareWorker(tmp_path / "w") as worker, Raw(door.address) as client:
         put_in_force(door, 1, worker)
@@ -230,7 +230,7 @@ def test_a_reply_buffer_beyond_the_memory_limit_is_refused(door: FrontDoor, tmp_
         worker.channel.send_message(ReplyTooLarge(batch.batch_id, 2**62))
         answer = client.answer()
         assert (answer.status, answer.json()["code"]) == (500, "bad_result")
-        assert "shared_memory_max_bytes" in answer.json()["detail"]
+        assert "raise response_max_bytes" in answer.json()["detail"]
         assert str(2**62) not in answer.json()["detail"]
         granted = worker.receive()
         assert isinstance(granted, ReplyBuffer)

@@ -182,8 +182,17 @@ class WorkerRun:
             await self._disk.run(self._link_socket)
 
     def _link_socket(self) -> None:
-        if self._socket_fd >= 0 and not os.path.lexists(self.socket_path):
-            self.socket_path.symlink_to(f"/proc/{os.getpid()}/fd/{self._socket_fd}")
+        if self._socket_fd < 0:
+            return
+        user, name = self._template.sandbox.user, self.socket_path.name
+        folder = os.open(self.socket_path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:  # by the descriptor, since somebody may put another folder in its place at any time
+            if os.fstat(folder).st_uid not in {os.geteuid(), -1 if user is None else user.uid}:
+                raise PermissionError(errno.EPERM, "it belongs to another user", str(self.socket_path.parent))
+            with contextlib.suppress(FileExistsError):
+                os.symlink(f"/proc/{os.getpid()}/fd/{self._socket_fd}", name, dir_fd=folder)
+        finally:
+            os.close(folder)
 
     def on_ready(self) -> None:
         """Marks the process as ready, so that it can be sent requests about its caches."""
