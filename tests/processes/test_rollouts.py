@@ -76,7 +76,7 @@ def test_the_previous_release_stays_up_and_serves_again_without_a_start(supervis
         assert set(load.values()) == {"[30]", "[60]"}
         assert supervised.until_state("tiny-0.1.0.pex", "ready")["worker_pids"] == [pid]
         (back,) = model(supervised)["taken_back"]
-        assert (back["version"], back["reason"][:18]) == ("0.2.0", "it was rolled back")
+        assert (back["version"], back["reason"][:17]) == ("0.2.0", "by an operator at")
         supervised.until_state("tiny-0.2.0.pex", "standby")
         drop(supervised, "0.3.0", TINY(40))
         supervised.until(lambda: supervised.predictions("/tiny") == [120])
