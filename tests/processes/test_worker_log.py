@@ -67,7 +67,10 @@ def test_a_result_that_breaks_the_contract_is_logged_with_its_id(quiet):
     (found,) = quiet.until(lambda: [line for line in printed(quiet) if incident in line[1]])
     assert found == (
         "ERROR",
-        f"handler does: the handler was given 1 rows and returned 0: return one for each, at the same position, incident {incident}",
+        (
+            "handler does: the handler was given 1 rows and returned 0: return one for each, at the same position, "
+            f"or declare batched=False for an answer of another length, incident {incident}"
+        ),
     )
 
 

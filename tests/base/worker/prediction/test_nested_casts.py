@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -41,7 +42,7 @@ VALUES: dict[type[pl.DataType], st.SearchStrategy[Any]] = {
     **dict.fromkeys((pl.String, pl.Categorical, pl.Enum), st.sampled_from(["a", "b"])),
     pl.Boolean: st.booleans(),
     pl.Decimal: st.sampled_from([Decimal(1), Decimal("2.25")]),
-    pl.Duration: st.timedeltas(),
+    pl.Duration: st.timedeltas(timedelta(days=-100_000), timedelta(days=100_000)),  # Polars makes no Series of the largest
     pl.List: st.lists(st.integers(0, 127), min_size=1, max_size=2),
     pl.Array: st.lists(st.integers(0, 127), min_size=2, max_size=2),
 }

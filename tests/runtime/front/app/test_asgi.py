@@ -20,8 +20,12 @@ def test_a_handler_gets_the_query_and_only_the_headers_that_its_author_named() -
     assert found.id == "id"
 
 
-@pytest.mark.parametrize("query", [b"a=%FF", b"\xff", b"&".join([b"a=1"] * 1001)], ids=["not UTF-8", "not ASCII", "too many fields"])
-def test_a_query_that_cannot_be_read_is_the_clients_fault(query: bytes) -> None:
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [(b"a=%FF", "is not UTF-8"), (b"\xff", "is not UTF-8"), (b"&".join([b"a=1"] * 1001), "more than 1000 fields")],
+    ids=["not UTF-8", "not ASCII", "too many fields"],
+)
+def test_a_query_that_cannot_be_read_is_the_clients_fault(query: bytes, reason: str) -> None:
     """It is never cut or guessed at."""
-    with pytest.raises(Malformed, match="the query cannot be read"):
+    with pytest.raises(Malformed, match=reason):
         request_context(SPEC, {"query_string": query}, {}, "id")
