@@ -61,12 +61,8 @@ EDGES: Mapping[type[pl.DataType], list[Any]] = {
 def values(dtype: pl.DataType) -> st.SearchStrategy[Any]:
     """Returns values of a dtype, often at an edge."""
     match dtype:
-        case pl.List():
-            return st.lists(_or_null(dtype.inner), max_size=3)
-        case pl.Array():
-            return st.lists(_or_null(dtype.inner), min_size=dtype.size, max_size=dtype.size)
-        case pl.Struct():
-            return st.fixed_dictionaries({field.name: _or_null(field.dtype) for field in dtype.fields})
+        case pl.List() | pl.Array() | pl.Struct():
+            return frames.nested_values(dtype, _or_null)
         case pl.Categorical():
             return st.sampled_from(EDGES[pl.String]) | st.text(max_size=8)
         case pl.Datetime():

@@ -46,12 +46,8 @@ _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), max_s
 def values(dtype: pl.DataType, *, finite: bool = True) -> st.SearchStrategy[object]:
     """Returns values of a dtype as Polars accepts them; points in time are their internal numbers."""
     match dtype:
-        case pl.List():
-            return st.lists(_or_null(dtype.inner), max_size=3)
-        case pl.Array():
-            return st.lists(_or_null(dtype.inner), min_size=dtype.size, max_size=dtype.size)
-        case pl.Struct():
-            return st.fixed_dictionaries({field.name: _or_null(field.dtype) for field in dtype.fields})
+        case pl.List() | pl.Array() | pl.Struct():
+            return nested_values(dtype, _or_null)
         case pl.Boolean():
             return st.booleans()
         case pl.String() | pl.Categorical():
@@ -76,6 +72,16 @@ def values(dtype: pl.DataType, *, finite: bool = True) -> st.SearchStrategy[obje
         return st.floats(width=_WIDTHS[type(dtype)], allow_nan=not finite, allow_infinity=not finite)
     bits = int(str(dtype).removeprefix("U").removeprefix("Int"))
     return st.integers(0, 2**bits - 1) if dtype.is_unsigned_integer() else st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def nested_values(dtype: pl.DataType, inner: Callable[[pl.DataType], st.SearchStrategy[object]]) -> st.SearchStrategy[object]:
+    """Returns values of a dtype that holds others, of which `inner` returns the values."""
+    match dtype:
+        case pl.List():
+            return st.lists(inner(dtype.inner), max_size=3)
+        case pl.Array():
+            return st.lists(inner(dtype.inner), min_size=dtype.size, max_size=dtype.size)
+    return st.fixed_dictionaries({field.name: inner(field.dtype) for field in dtype.fields})
 
 
 def _or_null(dtype: pl.DataType) -> st.SearchStrategy[object]:

@@ -31,3 +31,7 @@ class HttpResponse(NamedTuple):
         """All headers except those that depend on the connection or on the transfer of the body."""
         headers = [(b"x-request-id", self.id.encode()), *self.more]
         return [(b"content-type", self.media_type), *headers] if self.media_type else headers
+
+
+def drop_response(_: HttpResponse) -> None:
+    """Does nothing: for requests whose response nobody reads."""

@@ -11,7 +11,7 @@ from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.codecs.rows import Rows
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import ReplyObserver, RequestHead
-from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.response import drop_response
 from runtime.front.routing.response_diff import ResponseDiff, compare_responses
 from runtime.front.telemetry.metrics import now_s
 from runtime.front.telemetry.mirror_stats import MirrorStats
@@ -154,7 +154,7 @@ class MirroredRequest(InferenceRequest):
     __slots__ = ("_pair",)
 
     def __init__(self, pair: MirroredPair, head: RequestHead, rows: Rows, request_id: str) -> None:
-        super().__init__(head, rows, request_id, _drop_response)
+        super().__init__(head, rows, request_id, drop_response)
         self._pair = pair
 
     @property
@@ -188,7 +188,3 @@ class MirroredRequest(InferenceRequest):
             self.endpoint.release.outcomes.end_request(self, answered=False)
         self.endpoint.deadlines.forget(self)
         self._pair.end_copy(end)
-
-
-def _drop_response(_: HttpResponse) -> None:
-    pass

@@ -15,7 +15,7 @@ from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.codecs.rows import Rows
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
-from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.response import HttpResponse, drop_response
 
 PARTS_PER_CALL = 4
 """Number of parts for each call that can run at the same time, so that workers that finish early have more to do, and other requests take
@@ -101,7 +101,7 @@ class RequestPart(InferenceRequest):
     __slots__ = ("_index", "_start", "_whole")
 
     def __init__(self, whole: DividedRequest, index: int, start: int, rows: Rows) -> None:
-        super().__init__(whole.head, rows, whole.id, _drop_response)
+        super().__init__(whole.head, rows, whole.id, drop_response)
         self.group = (whole.group, whole.id)  # parts take turns with other requests, and share no batch with them
         self._whole = whole
         self._index = index
@@ -138,7 +138,3 @@ class RequestPart(InferenceRequest):
     def _end(self, status: int, *, failed: bool = False) -> None:  # noqa: ARG002 - the whole request is counted
         self.answered, self._respond = True, None
         self.endpoint.deadlines.forget(self)
-
-
-def _drop_response(_: HttpResponse) -> None:
-    pass
