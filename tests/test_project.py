@@ -27,7 +27,6 @@ FORBIDDEN = {
     "backend": "worker",
     "deployment": "release",
     "bundle": "release",
-    "job": "request or batch",
     "arena": "segment or slot",
     "bus": "channel",
     "cleanup": "drain or close",
