@@ -36,12 +36,16 @@ _OF_RELEASES = (
     "EndpointDocs",
     "EndpointSpec.call_max_rows",
     "EndpointSpec.docs",
+    "EndpointSpec.job",
     "EndpointSpec.max_concurrency",
     "EndpointSpec.media_type",
     "EndpointSpec.query",
     "EndpointSpec.whole",
     "Example.query",
+    "JobContext",
+    "ProgressReport",
     "Ready.warnings",
+    "RequestContext.job",
 )
 
 _LATER_FLAGS = frozenset({"RECORD"})
@@ -136,8 +140,9 @@ def sample_bytes(message: type[msgspec.Struct]) -> str:
         return b"{}" if kind is bytes else f"s{next(numbers)}"
 
     fields = [field for field in msgspec.structs.fields(message) if f"{message.__name__}.{field.name}" not in MAY_BE_UNKNOWN]
+    optional = _OPTIONAL if message.__name__ in MAY_BE_UNKNOWN else ""
     made = message(**{field.name: value(field.type) for field in fields})
-    return protocol.pack_message(typing.cast("protocol.Message", made)).hex()
+    return protocol.pack_message(typing.cast("protocol.Message", made)).hex() + optional
 
 
 if __name__ == "__main__":

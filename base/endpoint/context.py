@@ -7,11 +7,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from base.endpoint.response_rules import check_response
+from base.jobs.attempt import JobAttempt
 
 
 def _never() -> bool:
@@ -36,6 +38,7 @@ class Context:
     query: Mapping[str, Sequence[str]] = field(default_factory=dict)
     until: float = math.inf
     _cancelled: Callable[[], bool] = _never
+    _job: JobAttempt | None = None
 
     @property
     def time_left_s(self) -> float:
@@ -45,6 +48,44 @@ class Context:
     def cancelled(self) -> bool:
         """Returns True once the client has disconnected or the deadline has passed. Costs a system call, so do not call it for each row."""
         return time.monotonic() > self.until or self._cancelled()
+
+    @property
+    def is_job(self) -> bool:
+        """Returns True if nobody waits for the response, so that the handler may take long, report progress and store checkpoints."""
+        return self._job is not None
+
+    @property
+    def attempt(self) -> int:
+        """Returns the number of this attempt at a job, from 1; it is above 1 after a process or the machine stopped. 1 without a job."""
+        return 1 if self._job is None else self._job.number
+
+    @property
+    def checkpoint_path(self) -> Path | None:
+        """Returns the file or folder that `checkpoint` has stored last, in this attempt or in one before; None if there is none."""
+        return None if self._job is None else self._job.newest_checkpoint()
+
+    def progress(self, fraction: float | None, message: str = "") -> None:
+        """Reports the progress of a job to those who ask about it. Does nothing without a job.
+
+        Reports may be frequent: above ten a second, after a burst, only some of them are sent, and the one with the fraction 1.
+
+        Args:
+            fraction: From 0 to 1; a value outside is moved to the nearer end. None if it is not known.
+            message: A message for people, of at most 1 000 characters.
+        """
+        if self._job is not None:
+            self._job.progress(fraction, message)
+
+    def checkpoint(self, path: str | Path) -> None:
+        """Stores a copy of a file or folder, which the next attempt at this job finds as `checkpoint_path`. Does nothing without a job.
+
+        The copy is on disk when this returns, and replaces the checkpoint before.
+
+        Raises:
+            OSError: It cannot be copied. The checkpoint before is still there.
+        """
+        if self._job is not None:
+            self._job.store_checkpoint(Path(path))
 
 
 @dataclass(frozen=True)
@@ -94,10 +135,18 @@ class Response:
         check_response(self.status, self.content_type, len(self.body))
 
 
-class RequestContext(msgspec.Struct, frozen=True):
+class JobContext(msgspec.Struct, frozen=True):
+    """The wire form of a job's attempt: its number from 1, and the folder of the job's checkpoints."""
+
+    attempt: int
+    folder: str
+
+
+class RequestContext(msgspec.Struct, frozen=True, omit_defaults=True):
     """The wire form of a `Context`."""
 
     id: str
     headers: dict[str, str] = {}
     query: dict[str, list[str]] = {}
     content_type: str = ""
+    job: JobContext | None = None

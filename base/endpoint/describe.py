@@ -47,6 +47,7 @@ def describe_endpoint(endpoint: Endpoint[..., Any]) -> EndpointSpec:
         call_max_rows=endpoint.batch.call_max_rows,
         max_concurrency=endpoint.max_concurrency,
         whole=not (endpoint.batched or endpoint.raw),
+        job=endpoint.job,
     )
 
 

@@ -73,6 +73,7 @@ class Endpoint(Generic[P, R]):
         max_concurrency: Limit of calls of an async handler at the same time; 1 for all others.
         media_type: Media type of the bytes that a generator yields; empty if its parts are JSON, or it is no generator.
         batched: False if each request is a call of its own, and the result may have any number of rows.
+        job: True if each request becomes a job.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Endpoint(Generic[P, R]):
     max_concurrency: int = 1
     media_type: str = ""
     batched: bool = True
+    job: bool = False
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the handler and does nothing else."""
@@ -128,6 +130,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
     max_concurrency: int | None = None,
     media_type: str = "",
     batched: bool = True,
+    job: bool = False,
 ) -> Callable[[Callable[P, R]], Endpoint[P, R]]:
     """Makes an `Endpoint` from a handler.
 
@@ -154,6 +157,8 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             each part is a line of JSON.
         batched: False calls the handler once for each request, with all of its rows, even if there are none. The result may then have any
             number of rows, or be one record as a dict, whose values may be frames (see `base.worker.prediction.result`).
+        job: True makes each request a job: its client gets 202 at once, and fetches the result later. Every other endpoint does the same
+            for clients that ask for it with `Prefer: respond-async`. See `svc.Context` for progress, cancellation and checkpoints.
 
     Raises:
         Declaration: The declaration cannot work; the message says what to change.
@@ -162,7 +167,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
 
     def make(handler: Callable[P, R]) -> Endpoint[P, R]:
         name = getattr(handler, "__name__", type(handler).__name__)
-        for flag, value in {"batched": batched, "raw": raw, "warm_up": warm_up, "retry": retry}.items():
+        for flag, value in {"batched": batched, "job": job, "raw": raw, "warm_up": warm_up, "retry": retry}.items():
             if not isinstance(value, bool):
                 raise Declaration(f"endpoint {name}: {flag} is {value!r}; use True or False")
         normal_path, parameters = parse_path(path)
@@ -200,6 +205,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             max_concurrency=_checked_concurrency(name, kind, max_concurrency),
             media_type=_checked_media_type(name, media_type, kind, output),
             batched=batched,
+            job=job,
         )
 
     return make

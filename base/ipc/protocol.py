@@ -43,6 +43,7 @@ class MessageKind:
     CHECK_PARAMETERS: Final = 15
     PARAMETERS_ACCEPTED: Final = 16
     STARTED: Final = 17
+    PROGRESS_REPORT: Final = 18
 
 
 class Flag:
@@ -226,6 +227,13 @@ class Started(_Message, frozen=True):
     batch_id: int
 
 
+class ProgressReport(_Message, frozen=True):
+    """Worker → front door: how far the handler of a batch is, whose context has a job. `body` is JSON (`Progress`)."""
+
+    batch_id: int
+    body: bytes
+
+
 Message = (
     Hello
     | Welcome
@@ -244,6 +252,7 @@ Message = (
     | CheckParameters
     | ParametersAccepted
     | Started
+    | ProgressReport
 )
 
 
@@ -303,6 +312,8 @@ def _pack(message: Message) -> bytes:  # noqa: C901, PLR0912 - one flat case a k
             return header(MessageKind.PARAMETERS_ACCEPTED, 0, 0, batch, release, 0, 0, 0)
         case Started(batch):
             return header(MessageKind.STARTED, 0, 0, batch, 0, 0, 0, 0)
+        case ProgressReport(batch, body):
+            return header(MessageKind.PROGRESS_REPORT, 0, 0, batch, 0, 0, 0, 0) + body
         case AttachSegment(segment, length):
             return header(MessageKind.ATTACH_SEGMENT, 0, segment, 0, 0, length, 0, 0)
         case DetachSegment(segment):
@@ -331,6 +342,8 @@ def unpack_message(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat ca
             return Batch(batch, number, rows, extra, flags, request, reply, data[HEADER.size + SLICES.size :])
         case MessageKind.FAILURE:
             return Failure(batch, data[HEADER.size :], flags, offset)
+        case MessageKind.PROGRESS_REPORT:
+            return ProgressReport(batch, data[HEADER.size :])
         case MessageKind.CHECK_PARAMETERS:
             return CheckParameters(batch, number, data[HEADER.size :], flags)
         case MessageKind.WELCOME:

@@ -59,6 +59,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
         call_max_rows: Maximum number of rows in a call of the handler; None if a request is never divided.
         max_concurrency: Number of calls that a worker computes at the same time.
         whole: Each batch is one request, even one without rows, and its answer may have any number of rows.
+        job: Each request becomes a job.
     """
 
     name: str
@@ -83,6 +84,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     call_max_rows: int | None = None
     max_concurrency: int = 1
     whole: bool = False
+    job: bool = False
 
 
 class ReleaseSpec(msgspec.Struct, frozen=True):

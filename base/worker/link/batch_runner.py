@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from base.forks import exit_forked_child
 from base.ipc import frames
 from base.ipc.numeric_frames import NumericBatch
 from base.ipc.protocol import Batch, Flag, ModelLoading, Reply, ReplyTooLarge, SegmentSlice, Started, monotonic_deadline_s
+from base.jobs.attempt import JobAttempt
 from base.worker.link.async_calls import AsyncCall, AsyncCalls
 from base.worker.link.reply_sender import ReplySender, never_retained, retained_flag
 from base.worker.link.segment_table import SegmentTable
@@ -213,7 +215,9 @@ class BatchRunner:
             require_wanted = lambda: self._require_wanted_rest(batch, deadline_s)  # noqa: E731 - bound to a batch
             return BatchContext(parameters, single_request, require_wanted=require_wanted, query=query)
         is_cancelled = lambda: self._is_cancelled(batch.batch_id)  # noqa: E731 - a method bound to a batch
-        request = Request(sent.id, sent.headers, sent.query, deadline_s, is_cancelled, b"", sent.content_type)
+        report = lambda progress: self._sender.report_progress(batch.batch_id, progress)  # noqa: E731 - a method bound to a batch
+        job = None if sent.job is None else JobAttempt(Path(sent.job.folder), sent.job.attempt, report)
+        request = Request(sent.id, sent.headers, sent.query, deadline_s, is_cancelled, job, b"", sent.content_type)
         return BatchContext(parameters, single_request, request, query=query)
 
     def _compute(self, work: _Work, lease: Lease | None, *, parked: bool = False) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
-from base.errors import PexdockError
+import msgspec
+
+from base.errors import PeerError, PexdockError
 from base.forks import exit_forked_child
 from base.ipc import failure
 from base.ipc.channel import Channel
-from base.ipc.protocol import Failure, Flag
+from base.ipc.protocol import Failure, Flag, ProgressReport
+from base.jobs.attempt import Progress
 
 
 class ReplySender:
@@ -42,6 +46,12 @@ class ReplySender:
         body = failure.encode_error(error)
         error.__traceback__ = error.__context__ = None  # they refer to the stack frames that hold the rows
         self.channel.send_message(Failure(batch_id, body, retained_flag(is_retained or never_retained), self.release))
+
+    def report_progress(self, batch_id: int, progress: Progress) -> None:
+        """Sends a report of the handler of a job. If it cannot be sent, the loop of the worker finds out why with its next message."""
+        if not self.is_forked:
+            with contextlib.suppress(PeerError):
+                self.channel.send_message(ProgressReport(batch_id, msgspec.json.encode(progress)))
 
 
 def retained_flag(is_retained: Callable[[], bool]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -110,10 +110,9 @@ class HandlerCaller:
         if given is None:
             return None
         if not self._endpoint.raw:
-            return Context(given.id, given.headers, given.query, given.until, given._cancelled)  # noqa: SLF001 - its own field
+            return Context(given.id, given.headers, given.query, given.until, given._cancelled, given._job)  # noqa: SLF001 - its own fields
         assert isinstance(batch, pa.RecordBatch)
-        body = raw_body(batch)
-        return Request(given.id, given.headers, given.query, given.until, given._cancelled, body, given.content_type)  # noqa: SLF001
+        return replace(given, body=raw_body(batch))
 
 
 def _spec_validator(endpoint: Endpoint[..., Any]) -> SpecValidator | None:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 
 from base.endpoint.raw import request_frame
 from base.errors import PexdockError
+from base.jobs.attempt import Progress
 from runtime.front.codecs import media_types
 from runtime.front.codecs.decoder import body_reader, is_quick
 from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
@@ -136,6 +137,9 @@ class ReplyObserver:
     def on_failed(self, error: PexdockError, *, blamed: bool) -> None:
         """Handles an error. `blamed` is true if the release caused it."""
         raise NotImplementedError
+
+    def on_progress(self, progress: Progress) -> None:
+        """Handles a report of the handler, while it computes a job."""
 
     def on_abandoned(self) -> None:
         """Handles a client that has disconnected."""

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import time
 
+import msgspec
+
 from base.errors import BadResult, Full, PeerError, PeerGone, PexdockError, Unavailable
 from base.ipc import failure
 from base.ipc.control import WIRE_VERSION
@@ -18,6 +20,7 @@ from base.ipc.protocol import (
     Message,
     ModelLoading,
     ParametersAccepted,
+    ProgressReport,
     Reply,
     ReplyTooLarge,
     Started,
@@ -27,6 +30,7 @@ from base.ipc.protocol import (
     wire_deadline_ms,
 )
 from base.ipc.release_spec import release_tag
+from base.jobs.attempt import Progress
 from runtime.front.requests.endpoint import ServedRelease
 from runtime.front.requests.parameter_check import ParameterCheck
 from runtime.front.requests.request import InferenceRequest
@@ -37,6 +41,8 @@ from runtime.front.workers.reply_handler import ReplyHandler
 from runtime.front.workers.worker_channel import WorkerChannel
 
 log = logging.getLogger(__name__)
+
+_progress_decoder = msgspec.json.Decoder(Progress)
 
 
 class WorkerLink:
@@ -175,7 +181,7 @@ class WorkerLink:
             self.close(error, was_drained=was_drained)
             self._events.on_unhealthy(self.path, error.detail)
 
-    def _on_message(self, message: Message) -> bool:
+    def _on_message(self, message: Message) -> bool:  # noqa: C901, PLR0912 - one flat case a kind
         """Handles a message. Returns whether another message may follow."""
         in_flight = self.in_flight
         match message:
@@ -189,6 +195,8 @@ class WorkerLink:
                 raise _wrong_release(message.release)
             case StreamPart(number, length):
                 self._replies.on_part(number, length)
+            case ProgressReport(number, body):
+                self._on_progress(number, body)
             case Started(number):
                 in_flight.mark_started(number)
             case ParametersAccepted(number):
@@ -226,6 +234,18 @@ class WorkerLink:
         self._welcomed.set_result(True)
         self.up = not self.retiring
         self._release.up = self._release.up or self.up
+
+    def _on_progress(self, number: int, body: bytes) -> None:
+        batch = self.in_flight.batches.get(number)
+        if batch is None:
+            raise PeerError("a report of progress for a batch that the worker does not have")
+        try:
+            progress = _progress_decoder.decode(body)
+        except msgspec.MsgspecError as exc:
+            raise PeerError(f"an invalid report of progress: {exc}") from exc
+        observer = batch.requests[0].observer
+        if observer is not None:
+            observer.on_progress(progress)
 
     def _on_parked(self, number: int) -> None:
         batch = self.in_flight.batches.get(number)
