@@ -124,3 +124,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     result_type: str = ""
     result_bytes: int = 0
     one_record: bool = False
+
+
+def after_interruption(job: Job, attempts_max: int) -> tuple[JobEvent, dict[str, object] | None]:
+    """Returns what happens to a job whose worker or runner is gone, and the problem document if it has failed by that.
+
+    Args:
+        job: The job, which was running.
+        attempts_max: Number of times that a job may begin.
+    """
+    if job.cancel_requested:
+        return JobEvent.CANCEL, None
+    if job.attempts < attempts_max:
+        return JobEvent.INTERRUPT, None
+    return JobEvent.FAIL, make_error("interrupted", f"the job was interrupted in each of its {job.attempts} attempts; submit it again")
+
+
+def make_error(code: str, detail: str) -> dict[str, object]:
+    """Returns a problem document (RFC 9457) of a job that could not be run."""
+    return {"type": f"urn:pexdock:{code}", "title": "The job could not be run", "status": 500, "detail": detail, "code": code}

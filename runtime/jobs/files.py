@@ -1,0 +1,164 @@
+"""The files of jobs: where they lie, and how they get there so that neither a crash nor a power cut leaves half of one in use.
+
+    jobs/incoming/NAME          bodies that front doors write, until the job is stored
+    jobs/NUMBER/body            the body of a job that has not ended
+    jobs/NUMBER/checkpoint/     what its handler keeps there for its next attempt
+    jobs/NUMBER/result.part     its result while it is written
+    jobs/NUMBER/result          the result of a job that is done
+
+Names come from numbers and from `secrets`, never from clients.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from runtime.atomic_file import sync_path
+
+FOLDER = "jobs"
+"""Name of the folder below `state_path`."""
+
+_INCOMING = "incoming"
+
+
+class IncomingBody:
+    """The body of a job that a front door writes. The file is removed at the end of the block unless a job has taken it.
+
+    It is locked meanwhile, so that nobody takes it for one that a dead front door has left. All calls block.
+
+    Attributes:
+        name: Its name, for `Submission.body_file`.
+        file: The open file, unbuffered, to write to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        while True:
+            self.name = secrets.token_hex(16)
+            self._path = folder / self.name
+            self.file = open(self._path, "xb", buffering=0, opener=_open_private)  # noqa: SIM115 - it needs an opener; `__exit__`
+            fcntl.flock(self.file, fcntl.LOCK_EX)
+            if os.fstat(self.file.fileno()).st_nlink:
+                return
+            self.file.close()  # `remove_abandoned` has removed it before it was locked
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Removes the file if it is still there, and closes it."""
+        self.close()
+
+    def sync(self) -> None:
+        """Flushes the body to the disk. The job may be submitted then."""
+        os.fsync(self.file.fileno())
+
+    def close(self) -> None:
+        """Removes the file if no job has taken it, and closes it. Idempotent."""
+        if not self.file.closed:
+            self._path.unlink(missing_ok=True)
+            self.file.close()
+
+
+class JobFiles:
+    """The files of all jobs of one `state_path`. All calls but those that return a path block, and may be made from any thread.
+
+    Args:
+        state_path: The folder that the setting names.
+
+    Attributes:
+        folder: The folder of all jobs.
+    """
+
+    def __init__(self, state_path: Path) -> None:
+        self.folder = state_path / FOLDER
+        self._incoming = self.folder / _INCOMING
+
+    def create(self) -> None:
+        """Makes the folders."""
+        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def new_body(self) -> IncomingBody:
+        """Returns a new file for the body of a job that is being received."""
+        self.create()
+        return IncomingBody(self._incoming)
+
+    def body(self, number: int) -> Path:
+        """Returns the path of a job's body."""
+        return self.folder / str(number) / "body"
+
+    def checkpoint(self, number: int) -> Path:
+        """Returns the path of the folder for a job's checkpoint, which need not exist."""
+        return self.folder / str(number) / "checkpoint"
+
+    def result_part(self, number: int) -> Path:
+        """Returns the path to which a job's result is written before `seal_result`."""
+        return self.folder / str(number) / "result.part"
+
+    def result(self, number: int) -> Path:
+        """Returns the path of a job's result."""
+        return self.folder / str(number) / "result"
+
+    def seal_result(self, number: int) -> int:
+        """Gives the result that was written its final name, once it is on the disk, and returns its length. May take long."""
+        part = self.result_part(number)
+        sync_path(part)
+        size = part.stat().st_size
+        part.replace(self.result(number))
+        sync_path(part.parent)
+        return size
+
+    def take_body(self, name: str, number: int) -> None:
+        """Moves an incoming body, which is on the disk, to the folder of a new job.
+
+        Raises:
+            OSError: It cannot be moved. The caller removes the folder.
+        """
+        target = self.body(number)
+        target.parent.mkdir(mode=0o700)
+        (self._incoming / name).rename(target)
+        sync_path(target.parent)
+        sync_path(self.folder)
+
+    def remove_incoming(self, name: str) -> None:
+        """Removes an incoming body, if it is there."""
+        (self._incoming / name).unlink(missing_ok=True)
+
+    def remove_inputs(self, number: int) -> None:
+        """Removes all that a job needs only while it has not ended."""
+        self.body(number).unlink(missing_ok=True)
+        self.result_part(number).unlink(missing_ok=True)
+        _remove_tree(self.checkpoint(number))
+
+    def remove_all(self, number: int) -> None:
+        """Removes the folder of a job."""
+        _remove_tree(self.folder / str(number))
+
+    def numbers(self) -> Iterator[int]:
+        """Yields the numbers of the jobs that have a folder."""
+        with os.scandir(self.folder) as entries:
+            yield from [int(entry.name) for entry in entries if entry.name.isascii() and entry.name.isdigit()]
+
+    def remove_abandoned(self) -> None:
+        """Removes incoming bodies whose front door has died."""
+        for path in list(self._incoming.iterdir()):
+            with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+
+def _remove_tree(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

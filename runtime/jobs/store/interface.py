@@ -1,0 +1,193 @@
+"""What a store of jobs does, its limits and its errors. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from base.errors import PexdockError
+from runtime.jobs.job import Job, JobEvent, JobState, Submission
+
+PAGE_MAX_JOBS = 1000
+"""Jobs of one page of a list: about a megabyte."""
+
+
+class JobStoreUnusable(PexdockError):
+    """The store cannot be used until somebody acts. The message says what to do. Nothing was changed, removed or overwritten."""
+
+    code = "job_store_unusable"
+
+
+class ImpossibleStep(PexdockError):
+    """The event cannot happen in the job's state, for example since it was cancelled or has expired meanwhile. Nothing was changed."""
+
+    code = "impossible_step"
+
+
+@dataclass(frozen=True)
+class JobLimits:
+    """Limits of a store. The settings `job_*` of the same names describe them.
+
+    Attributes:
+        attempts: Number of times that a job may begin.
+        queue_max: Jobs that may wait.
+        queue_client_max: Jobs of one client that may wait.
+        queue_max_age_s: Age at which a job that still waits expires.
+        bodies_max_bytes: Bodies of all jobs that have not ended.
+        results_max_bytes: Results of all jobs; beyond, the oldest expire.
+        result_max_age_s: Age at which a result expires.
+        record_max_age_s: Age at which a job that has ended is forgotten.
+        disk_min_free_bytes: Free space on the disk below which no job is accepted.
+    """
+
+    attempts: int = 3
+    queue_max: int = 10_000
+    queue_client_max: int = 2_000
+    queue_max_age_s: float = 7 * 86400
+    bodies_max_bytes: int = 16 * 1024**3
+    results_max_bytes: int = 16 * 1024**3
+    result_max_age_s: float = 86400
+    record_max_age_s: float = 7 * 86400
+    disk_min_free_bytes: int = 256 * 1024**2
+
+
+class AddedJob(NamedTuple):
+    """A job that was submitted. `is_new` is False if it was there before."""
+
+    job: Job
+    is_new: bool
+
+
+class JobPage(NamedTuple):
+    """Jobs of a list, newest first. `next_before` gets the next page; None after the last."""
+
+    jobs: list[Job]
+    next_before: int | None
+
+
+class JobResult(NamedTuple):
+    """Kind of a result, whose file is sealed already (`JobFiles.seal_result`)."""
+
+    media_type: str
+    one_record: bool = False
+
+
+class JobUsage(NamedTuple):
+    """Numbers of jobs, and bytes of bodies and results."""
+
+    queued: int
+    running: int
+    body_bytes: int
+    result_bytes: int
+
+
+class JobStore(Protocol):
+    """Stores jobs so that none is lost and each ends exactly once. What a call returns is on the disk, unless it says otherwise.
+
+    Calls block, and are made one at a time, from any thread. Each but `set_progress` may raise `Unavailable` or `Full` if the disk does not
+    let it, having changed nothing, so that it can be repeated; or `JobStoreUnusable`, after which the store is of no more use.
+    """
+
+    def add(self, submission: Submission) -> AddedJob:
+        """Stores a new job, or returns the one that is there. Its incoming body is moved to its folder, or removed.
+
+        It may be repeated if the caller does not know its outcome: the same body file is the same job.
+
+        Raises:
+            Conflict: The client has another job of this id. Nothing was changed.
+            Full: A limit is reached, or the disk is full. Nothing was changed.
+        """
+
+    def get(self, client: str, job_id: str) -> Job:
+        """Returns a job of this client.
+
+        Raises:
+            NotFound: The client has no such job, or it was forgotten.
+        """
+
+    def list_jobs(
+        self,
+        *,
+        client: str | None = None,
+        state: JobState | None = None,
+        model: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> JobPage:
+        """Returns jobs, newest first.
+
+        Args:
+            client: Only jobs of this client; None for those of all.
+            state: Only jobs in this state.
+            model: Only jobs of this model.
+            before: Only jobs with a lower number, as `JobPage.next_before` says.
+            limit: Number of jobs, at most `PAGE_MAX_JOBS`.
+        """
+
+    def step(
+        self,
+        number: int,
+        event: JobEvent,
+        *,
+        release_id: str = "",
+        error: dict[str, object] | None = None,
+        result: JobResult | None = None,
+    ) -> Job:
+        """Applies an event to a job, and returns the job as it is then. Removes the files that it no longer needs.
+
+        A job whose cancellation was requested is cancelled instead of being queued again.
+
+        Args:
+            number: Number of the job.
+            event: What happens to it. `GIVE_BACK` takes back the attempt that `START` has counted.
+            release_id: The release on which it begins, for `START`.
+            error: Problem document, for `FAIL`.
+            result: Its sealed result, for `FINISH`; None if it has none.
+
+        Raises:
+            ImpossibleStep: The event cannot happen in the job's state, or the job was forgotten. Nothing was changed.
+        """
+
+    def set_progress(self, number: int, fraction: float | None, message: str) -> None:
+        """Sets the progress of a running job; of others it is ignored. Touches no disk, and may be called at any time from any thread.
+
+        It is stored when the job ends, and lost when the process dies before.
+        """
+
+    def request_cancel(self, client: str, job_id: str) -> Job:
+        """Cancels a job that waits, notes that one that runs is to be cancelled, and changes no other. Returns the job as it is then.
+
+        Raises:
+            NotFound: The client has no such job, or it was forgotten.
+        """
+
+    def waiting(self) -> list[Job]:
+        """Returns all jobs that wait, in the order of their arrival."""
+
+    def tidy(self) -> list[Job]:
+        """Does what time brings: expires results and jobs, forgets old ones, removes bodies of front doors that died.
+
+        The caller calls it every minute. A call does a bounded amount of work.
+
+        Returns:
+            The jobs that have expired, as they are then.
+        """
+
+    def unsent_webhooks(self) -> list[Job]:
+        """Returns the jobs that have ended and whose webhook has not been told so, in the order of their arrival."""
+
+    def set_webhook_sent(self, number: int) -> None:
+        """Notes that the webhook of a job knows its end, or that there was no telling it."""
+
+    def check_room(self) -> None:
+        """Returns if there is room for more jobs on the disk.
+
+        Raises:
+            Full: There is too little. The message says what to do.
+        """
+
+    def usage(self) -> JobUsage:
+        """Returns numbers and bytes. Touches no disk."""
+
+    def close(self) -> None:
+        """Closes the store. Idempotent."""
