@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -58,13 +59,6 @@ class AddedJob(NamedTuple):
     is_new: bool
 
 
-class JobPage(NamedTuple):
-    """Jobs of a list, newest first. `next_before` gets the next page; None after the last."""
-
-    jobs: list[Job]
-    next_before: int | None
-
-
 class JobResult(NamedTuple):
     """Kind of a result, whose file is sealed already (`JobFiles.seal_result`)."""
 
@@ -109,18 +103,18 @@ class JobStore(Protocol):
         self,
         *,
         client: str | None = None,
-        state: JobState | None = None,
-        model: str | None = None,
+        states: Collection[JobState] = (),
+        model: str = "",
         before: int | None = None,
         limit: int = 100,
-    ) -> JobPage:
+    ) -> list[Job]:
         """Returns jobs, newest first.
 
         Args:
             client: Only jobs of this client; None for those of all.
-            state: Only jobs in this state.
-            model: Only jobs of this model.
-            before: Only jobs with a lower number, as `JobPage.next_before` says.
+            states: Only jobs in these states; empty for all.
+            model: Only jobs of this model; empty for all.
+            before: Only jobs with a lower number, which continues a list.
             limit: Number of jobs, at most `PAGE_MAX_JOBS`.
         """
 
