@@ -10,6 +10,7 @@ PexdockError
 │   ├── UnsupportedMedia       no decoder for this media type
 │   ├── NotAcceptable          the response has no form in the media type that the client accepts
 │   ├── Conflict               a change that the current state does not allow
+│   ├── Gone                   what was removed for good
 │   └── Reject                 a handler refuses these rows; raised by the model's author
 ├── TryLater               nobody: the same request may succeed later
 │   ├── Unavailable            no worker is ready, or one exited with the request
@@ -94,6 +95,10 @@ class NotAcceptable(CallerError):
 
 class Conflict(CallerError):
     code = "conflict"
+
+
+class Gone(CallerError):
+    code = "gone"
 
 
 class Reject(CallerError):

@@ -11,7 +11,7 @@ _LITERAL = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 """A path segment that needs no percent-encoding (RFC 3986, pchar)."""
 _PLACEHOLDER = re.compile(r"\{(.*)\}")
 
-_RESERVED = frozenset({"livez", "readyz", "metrics", "docs", "openapi.json", "v2"})
+RESERVED = frozenset({"livez", "readyz", "metrics", "docs", "openapi.json", "v2", "jobs"})
 """First segments of the front door's own paths."""
 
 
@@ -25,7 +25,7 @@ def parse_path(path: str) -> tuple[str, tuple[str, ...]]:
     normal = path.rstrip("/") if path.endswith("/") and not path.endswith("//") else path
     if not normal.startswith("/"):
         raise Declaration(f"path {path!r} must begin with '/' and have a segment, such as '/predictions/iris'")
-    if normal.split("/")[1] in _RESERVED:
+    if normal.split("/")[1] in RESERVED:
         raise Declaration(f"path {path!r} is reserved for the front door; begin the path with another segment")
     names = []
     for segment in normal.split("/")[1:]:

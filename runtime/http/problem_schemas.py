@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from base.errors import Conflict, Declaration, PexdockError, PexRefused, Reject, Unauthorized
+from base.errors import Conflict, Declaration, Gone, PexdockError, PexRefused, Reject, Unauthorized
 from runtime.http.problems import MEDIA_TYPE, STATUSES
 
-_ELSEWHERE = {Conflict, PexRefused, Unauthorized}
-"""Errors that only the admin API has, and Unauthorized, which only front doors with API keys have (see `unauthorized_response`)."""
+_ELSEWHERE = {Conflict, Gone, PexRefused, Unauthorized}
+"""Errors of jobs and the admin API only, and Unauthorized, which only front doors with API keys have (see `unauthorized_response`)."""
 
 _DECLARED: dict[type[PexdockError], int] = {kind: status for kind, status in STATUSES.items() if kind not in _ELSEWHERE} | {
     Declaration: 500

@@ -7,6 +7,7 @@ import pytest
 from base.errors import (
     Cell,
     Conflict,
+    Gone,
     Malformed,
     Misfit,
     NotAcceptable,
@@ -29,7 +30,7 @@ def error_types(root: type[PexdockError] = PexdockError) -> list[type[PexdockErr
     return [leaf for each in below for leaf in error_types(each)] if below else [root]
 
 
-NOT_SENT = {Conflict, Malformed, NotAcceptable, TooLarge, UnsupportedMedia, PexRefused, PeerError, PeerGone, Unauthorized}
+NOT_SENT = {Conflict, Gone, Malformed, NotAcceptable, TooLarge, UnsupportedMedia, PexRefused, PeerError, PeerGone, Unauthorized}
 """Errors that no worker sends about a batch: the front door raises them itself, or they concern something else."""
 CELLS = [Cell(3, "a", "no"), Cell(None, None, "never")]
 
