@@ -13,19 +13,23 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 from runtime.atomic_file import sync_path
 
+log = logging.getLogger(__name__)
+
 FOLDER = "jobs"
 """Name of the folder below `state_path`."""
 
 _INCOMING = "incoming"
+_NAME = re.compile(r"[0-9a-f]{32}")
 
 
 class IncomingBody:
@@ -124,41 +128,56 @@ class JobFiles:
         """
         target = self.body(number)
         target.parent.mkdir(mode=0o700)
-        (self._incoming / name).rename(target)
+        self._incoming_path(name).rename(target)
         sync_path(target.parent)
         sync_path(self.folder)
 
     def remove_incoming(self, name: str) -> None:
-        """Removes an incoming body, if it is there."""
-        (self._incoming / name).unlink(missing_ok=True)
+        """Removes an incoming body, if it is there. All methods that remove files only log errors: the next start removes what is left."""
+        _remove(self._incoming_path(name))
 
     def remove_inputs(self, number: int) -> None:
         """Removes all that a job needs only while it has not ended."""
-        self.body(number).unlink(missing_ok=True)
-        self.result_part(number).unlink(missing_ok=True)
-        _remove_tree(self.checkpoint(number))
+        for path in (self.body(number), self.checkpoint(number), self.result_part(number)):
+            _remove(path)
 
     def remove_all(self, number: int) -> None:
         """Removes the folder of a job."""
-        _remove_tree(self.folder / str(number))
-
-    def numbers(self) -> Iterator[int]:
-        """Yields the numbers of the jobs that have a folder."""
-        with os.scandir(self.folder) as entries:
-            yield from [int(entry.name) for entry in entries if entry.name.isascii() and entry.name.isdigit()]
+        _remove(self.folder / str(number))
 
     def remove_abandoned(self) -> None:
         """Removes incoming bodies whose front door has died."""
         for path in list(self._incoming.iterdir()):
             with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+                _remove(path)
+
+    def numbers(self) -> list[int]:
+        """Returns the numbers of the jobs that have a folder."""
+        with os.scandir(self.folder) as entries:
+            return [int(entry.name) for entry in entries if entry.name.isascii() and entry.name.isdigit()]
+
+    def _incoming_path(self, name: str) -> Path:
+        """Returns the path of an incoming body.
+
+        Raises:
+            ValueError: The name is none that `IncomingBody` gives.
+        """
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"not the name of an incoming body: {name!r}")
+        return self._incoming / name
 
 
-def _remove_tree(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+def _remove(path: Path) -> None:
+    """Removes a file or a folder, if it is there."""
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as exc:
+        log.warning("cannot remove what a job has left: %s", exc)
 
 
 def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+    return os.open(path, flags, 0o600)

@@ -161,7 +161,7 @@ class JobStore(Protocol):
     def tidy(self) -> list[Job]:
         """Does what time brings: expires results and jobs, forgets old ones, removes bodies of front doors that died.
 
-        The caller calls it every minute. A call does a bounded amount of work.
+        The caller calls it every minute and after each job that is done. A call does a bounded amount of work.
 
         Returns:
             The jobs that have expired, as they are then.

@@ -1,0 +1,49 @@
+"""Mends what the death of the last process, or of the machine, has left of jobs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from runtime.jobs.files import JobFiles
+from runtime.jobs.job import Job, JobEvent, JobState, after_interruption, make_error
+from runtime.jobs.store.records import JobRecords
+
+log = logging.getLogger(__name__)
+
+_BODY_LOST = make_error("body_lost", "the body of this job is no longer on the server: submit it again")
+
+
+def recover_jobs(
+    records: JobRecords, files: JobFiles, attempts_max: int, step: Callable[[Job, JobEvent, dict[str, object] | None], object]
+) -> None:
+    """Ends each attempt that was running, and each job whose files somebody has removed.
+
+    Args:
+        records: The records.
+        files: The files.
+        attempts_max: Number of times that a job may begin.
+        step: Applies an event, with the problem document of a failure.
+    """
+    running = records.select("state = ? ORDER BY number", JobState.RUNNING)
+    for job in running:
+        step(job, *after_interruption(job, attempts_max))
+    if running:
+        log.info("jobs that ran when the last job runner ended: %d", len(running))
+    for job in records.select("state = ? ORDER BY number", JobState.QUEUED):
+        if not files.body(job.number).exists():
+            step(job, JobEvent.FAIL, _BODY_LOST)
+    for job in records.select("state = ? AND result_bytes > 0", JobState.DONE):
+        if not files.result(job.number).exists():
+            step(job, JobEvent.EXPIRE, None)
+
+
+def remove_orphans(records: JobRecords, files: JobFiles) -> None:
+    """Removes files that no job needs."""
+    files.remove_abandoned()
+    waiting, done = records.numbers([JobState.QUEUED]), records.numbers([JobState.DONE])
+    for number in files.numbers():
+        if number in done:
+            files.remove_inputs(number)
+        elif number not in waiting:
+            files.remove_all(number)
