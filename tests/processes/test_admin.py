@@ -200,22 +200,27 @@ def test_a_worker_whose_handler_computes_still_answers(administered, pipe):
         assert answers == [["done"]]
 
 
-def test_a_worker_that_is_killed_during_a_request_fails_only_its_own_part(administered):
+def test_a_worker_that_is_killed_during_a_request_fails_only_its_own_part(administered, pipe):
     """Nobody waits for it until the deadline. While it restarts, the response says so."""
     administered.settings |= {"workers_per_release": 2, "restart_delay_min_s": 30}
     with administered:
-        first, second = administered.release("stored.pex")["worker_pids"]
         administered.until(lambda: all(administered.entries(i).get("a", {}).get("state") == "fresh" for i in range(2)))
+        first, second = administered.release("stored.pex")["worker_pids"]
         os.kill(first, signal.SIGSTOP)
         administered.until(lambda: has_stopped(first))
-        with administered.asking("/models/stored/cache") as reply:
-            assert administered.admin.get("/models").status_code == 200  # so what was asked before has been taken
+        (administered.texts / "a.txt").write_text(str(pipe))
+        # Once the second has the pipe open, both have been asked.
+        with administered.asking("POST", "/models/stored/refresh") as reply, pipe.open("w") as writing:
             os.kill(first, signal.SIGKILL)
             stopped, other = json.loads(reply())["workers"]
-        assert (stopped["pid"], stopped["error"]["code"], stopped["caches"]) == (first, "unavailable", [])
+            writing.write("changed")
+        assert (stopped["pid"], stopped["error"]["code"], stopped["begun"]) == (first, "unavailable", 0)
         assert "was killed by SIGKILL" in stopped["error"]["detail"]
-        assert (other["pid"], other["error"], other["caches"][0]["held"]) == (second, None, 1)
+        assert other == {"pid": second, "begun": 1, "error": None}
         administered.until_state("stored.pex", "ready")
+        stopped, other = administered.workers()
+        assert (stopped["pid"], stopped["caches"]) == (None, [])
+        assert (other["pid"], other["error"], other["caches"][0]["held"]) == (second, None, 1)
         assert administered.workers()[0]["error"] == {"code": "unavailable", "detail": "the worker is not ready: restarting"}
         reply = administered.refresh()
         assert (reply.status_code, reply.json()["begun"]) == (202, 1)

@@ -47,9 +47,10 @@ class Operated(Supervised):
         return self.tcp.request(method, self.state()["admin_address"] + path, headers=headers, **kwargs)
 
     @contextlib.contextmanager
-    def asking(self, path):
-        """Sends a request, and yields a response whose body is not read yet."""
-        with self.saying(f"GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n".encode()) as client:
+    def asking(self, method, path):
+        """Sends a request whose body is an empty object, and yields what reads the response."""
+        head = f"{method} {path} HTTP/1.1\r\nhost: admin\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
+        with self.saying(f"{head}{{}}".encode()) as client:
 
             def reply():
                 response = http.client.HTTPResponse(client)

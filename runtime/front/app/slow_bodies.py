@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+import pyarrow as pa
+
 from base.errors import DeadlineExceeded, Full, PexdockError
 from runtime.front.memory.body_buffer import BodyBuffer, closed_on_error
 from runtime.front.requests.request import InferenceRequest
@@ -22,6 +24,9 @@ T = TypeVar("T")
 
 _THREADS = 2
 """Bodies that are decoded at a time. Decoders hold Python's lock for most of their time, so more threads would only take more memory."""
+
+_CALM_S = 1.0
+"""Time in seconds without such a body until the memory that they took is given back. Before that, the next one uses it again."""
 
 _NEVER = 2**31 - 1
 """Threshold of the oldest objects that is never reached."""
@@ -45,6 +50,7 @@ class SlowBodies:
         self._running = 0
         self._thresholds = gc.get_threshold()
         self._threads = ThreadPoolExecutor(_THREADS, "decode")  # which starts a thread only when there is work for it
+        self._release_timer: asyncio.TimerHandle | None = None
 
     @staticmethod
     def is_slow(head: RequestHead, body: bytes | BodyBuffer) -> bool:
@@ -129,6 +135,14 @@ class SlowBodies:
             self._running -= 1
             if not self._running:
                 gc.set_threshold(*self._thresholds)
+                self._release_memory_later()
+
+    def _release_memory_later(self) -> None:
+        """Gives freed memory back once no more bodies come. By itself, Arrow keeps hundreds of megabytes of each thread."""
+        if self._release_timer is not None:
+            self._release_timer.cancel()
+        release = pa.default_memory_pool().release_unused  # takes a millisecond, on a thread
+        self._release_timer = asyncio.get_running_loop().call_later(_CALM_S, self._threads.submit, release)
 
 
 class DecodingRequest:
