@@ -1,5 +1,6 @@
 """The names that authors of models import to declare and serve endpoints: `import base.service as svc`."""
 
+from base.contexts.contexts import Contexts
 from base.dev_server import Server, serve_installed
 from base.endpoint.context import Context, Request, Response
 from base.endpoint.dependencies import Depends
@@ -10,6 +11,7 @@ from base.telemetry.emf import Emf
 __all__ = [
     "BatchPolicy",
     "Context",
+    "Contexts",
     "Depends",
     "Emf",
     "Endpoint",

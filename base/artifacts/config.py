@@ -50,6 +50,7 @@ class CacheConfig(BaseModel):
         interval: Refreshes every entry this long after its last load. Cannot be combined with `schedule`.
         jitter: Delays each refresh by a random time up to this one, so that workers do not ask a store at the same moment.
         ttl: Evicts entries that were not used for this long.
+        evict_missing: Evicts a model whose artifact is gone when it is refreshed. By default it keeps serving.
         load_timeout_s: Answers a request with Unavailable if the first load of its model takes longer; the load continues, and later
             requests get the same answer until it ends. None means that a request waits until its own deadline.
         unload: Called with a model that left the cache, after its last use: when it is evicted or replaced by a refresh, and at the
@@ -70,6 +71,7 @@ class CacheConfig(BaseModel):
     interval: timedelta | None = Field(default=None, gt=_ZERO)
     jitter: timedelta = Field(default=_ZERO, ge=_ZERO)
     ttl: timedelta | None = Field(default=None, gt=_ZERO)
+    evict_missing: bool = False
     load_timeout_s: float | None = Field(default=None, gt=0)
     unload: Callable[[Any], object] | None = None
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from base.disk.copies import copy_durably, remove
 
 MESSAGE_MAX_CHARACTERS = 1000
 """Length at which a handler's message is cut."""
@@ -66,21 +66,9 @@ class JobAttempt:
         with self._lock:
             before = self._stored()
             place = self._folder / f"{before[-1] + 1 if before else 1}"
-            unfinished = self._folder / f".{place.name}"
-            _remove(unfinished)
-            try:
-                if path.is_dir():
-                    shutil.copytree(path, unfinished)
-                else:
-                    shutil.copyfile(path, unfinished)
-                _sync_tree(unfinished)
-            except OSError:
-                _remove(unfinished)
-                raise
-            unfinished.rename(place)
-            _sync(self._folder)
+            copy_durably(path, place, self._folder / f".{place.name}")
             for number in before:
-                _remove(self._folder / f"{number}")
+                remove(self._folder / f"{number}")
 
     def _may_report(self) -> bool:
         with self._lock:
@@ -94,26 +82,3 @@ class JobAttempt:
 
     def _stored(self) -> list[int]:
         return sorted(int(each.name) for each in self._folder.iterdir() if each.name.isdecimal())
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _sync_tree(path: Path) -> None:
-    if path.is_dir():
-        for each in path.iterdir():
-            if not each.is_symlink():
-                _sync_tree(each)
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,8 +8,10 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -23,7 +25,9 @@ from base.testing import TestClient
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = ROOT / "docs" / "models.md"
 TEXT = GUIDE.read_text()
-EXCHANGES = list(markdown_guide.exchanges(TEXT))
+FITTING = ROOT / "docs" / "fitting.md"
+PAGES = {page.name: page for page in (GUIDE, FITTING)}
+EXCHANGES = [(name, each) for name, page in PAGES.items() for each in markdown_guide.exchanges(page.read_text())]
 
 
 def load(patch: pytest.MonkeyPatch, folder: Path, name: str, program: str) -> ModuleType:
@@ -40,47 +44,54 @@ def load(patch: pytest.MonkeyPatch, folder: Path, name: str, program: str) -> Mo
     return made
 
 
-@pytest.mark.parametrize("page", [GUIDE, ROOT / "README.md"], ids=lambda each: each.name)
+@pytest.mark.parametrize("page", [*PAGES.values(), ROOT / "README.md"], ids=lambda each: each.name)
 def test_postponed_annotations_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: Path) -> None:
     """The same program with `from __future__ import annotations` describes every endpoint identically."""
     program = markdown_guide.program(page.read_text())
     plain = load(monkeypatch, tmp_path, "plain", program)
     postponed = load(monkeypatch, tmp_path, "postponed", f"from __future__ import annotations{program}")
-    found = [
-        {each.path: describe_endpoint(each) for each in vars(made).values() if isinstance(each, svc.Endpoint)}
-        for made in (plain, postponed)
-    ]
+    found = [{each.path: describe_endpoint(each) for each in endpoints_of(made)} for made in (plain, postponed)]
     assert found[0]
     assert found[0] == found[1]
 
 
+def endpoints_of(made: ModuleType) -> list[svc.Endpoint[..., Any]]:
+    """Returns the endpoints of a module, and those of its contexts."""
+    found = [value for value in vars(made).values() if isinstance(value, svc.Endpoint)]
+    return found + [each for value in vars(made).values() if isinstance(value, svc.Contexts) for each in value.endpoints]
+
+
 @pytest.fixture(scope="module")
-def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """Returns the guide's Python as a module, run in a folder of its own. Its asserts hold, or nothing here passes."""
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ModuleType]]:
+    """Returns the Python of each page as a module, run in a folder of its own. Its asserts hold, or nothing here passes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PEXDOCK_ARTIFACTS_PATH", raising=False)
-        yield load(patch, tmp_path_factory.mktemp("guide"), "the_guide", markdown_guide.program(TEXT))
+        patch.setenv("PEXDOCK_CACHE_PATH", str(tmp_path_factory.mktemp("cache")))
+        yield {
+            name: load(patch, tmp_path_factory.mktemp("guide"), f"the_{page.stem}", markdown_guide.program(page.read_text()))
+            for name, page in reversed(PAGES.items())  # the folder of the last one stays the working directory
+        }
 
 
 @pytest.fixture(scope="module")
-def client(module: ModuleType) -> Iterator[TestClient]:
-    endpoints = [value for value in vars(module).values() if isinstance(value, svc.Endpoint)]
-    with TestClient(*endpoints) as client:
-        client.post("/areas", json=[{"petal_length": 1}])  # the segment that all tests share comes with the first batch
-        yield client
+def clients(modules: dict[str, ModuleType]) -> Iterator[dict[str, TestClient]]:
+    with ExitStack() as stack:
+        found = {name: stack.enter_context(TestClient(*endpoints_of(made))) for name, made in modules.items()}
+        found[GUIDE.name].post("/areas", json=[{"petal_length": 1}])  # the segment that all tests share comes with the first batch
+        yield found
 
 
-@pytest.mark.parametrize("exchange", EXCHANGES, ids=[f"line {each.line}" for each in EXCHANGES])
-def test_a_request_is_answered_as_the_guide_shows(client: TestClient, exchange: markdown_guide.Exchange) -> None:
+@pytest.mark.parametrize(("page", "exchange"), EXCHANGES, ids=[f"{name} line {each.line}" for name, each in EXCHANGES])
+def test_a_request_is_answered_as_the_guide_shows(clients: dict[str, TestClient], page: str, exchange: markdown_guide.Exchange) -> None:
     """Status and body match over real HTTP."""
-    answer = client.post(exchange.path, content=exchange.body.encode(), headers=exchange.headers)
+    answer = clients[page].post(exchange.path, content=exchange.body.encode(), headers=exchange.headers)
     assert answer.status == exchange.status, answer.text
     assert markdown_guide.agrees(exchange.answer, answer.headers["content-type"], answer.text), answer.text
 
 
-def test_the_tests_in_the_guide_pass(module: ModuleType) -> None:
+def test_the_tests_in_the_guide_pass(modules: dict[str, ModuleType]) -> None:
     """There are some, and each starts what it needs."""
-    tests = [value for name, value in vars(module).items() if name.startswith("test_")]
+    tests = [value for name, value in vars(modules[GUIDE.name]).items() if name.startswith("test_")]
     assert len(tests) >= 2
     for each in tests:
         each()
@@ -115,35 +126,16 @@ def test_the_clients_in_the_guide_can_be_created(monkeypatch: pytest.MonkeyPatch
     assert [list(client.parameters) for client in made] == [["country"], ["name", "alias"]]
 
 
-def test_the_guide_is_short_and_linked_from_the_readme() -> None:
-    """It has fewer than 440 lines, and each of its links within the project leads somewhere."""
-    assert len(TEXT.splitlines()) < 440
-    assert "(docs/models.md)" in (ROOT / "README.md").read_text()
-    links = re.findall(r"\]\(([^):#]+)\)", TEXT)
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_a_page_is_short_and_its_links_lead_somewhere(page: Path) -> None:
+    """It has fewer than 440 lines."""
+    text = page.read_text()
+    assert len(text.splitlines()) < 440
+    links = re.findall(r"\]\(([^):#]+)\)", text)
     assert links
-    assert [link for link in links if not (GUIDE.parent / link).exists()] == []
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_a_wrong_guide_is_detected() -> None:
-    """Cases are another value, another kind of number, a missing field, another text, and an invented option."""
-    assert markdown_guide.agrees('{"a": [1.0]}', "application/json", '{"id": "x", "a": [1.0]}')
-    assert not markdown_guide.agrees('{"a": [1]}', "application/json", '{"a": [1.0]}')
-    assert not markdown_guide.agrees('{"b": 1}', "application/json", '{"a": 1}')
-    assert markdown_guide.agrees("a\n1", "text/csv", "a\n1\n")
-    assert not markdown_guide.agrees("a\n1", "text/csv", "a\n2\n")
-
-
-def test_a_guide_is_parsed() -> None:
-    """Lines keep their numbers; headers, bodies and responses are told apart."""
-    text = (
-        "# A\n```python\na = 1\n```\n\n```python\nb = 2\n```\n"
-        "```http\nPOST /a\nAccept: text/csv\na\n1\n→ 200\na\n1\nPOST /b {} → 404\nPOST /c 1\nX: y\n→ 201 2\n```\n"
-    )
-    assert markdown_guide.program(text) == "\n\na = 1\n\n\n\nb = 2\n"
-    assert list(markdown_guide.exchanges(text)) == [
-        markdown_guide.Exchange(10, "/a", {"accept": "text/csv"}, "a\n1", 200, "a\n1"),
-        markdown_guide.Exchange(17, "/b", {}, "{}", 404, ""),
-        markdown_guide.Exchange(18, "/c", {"x": "y"}, "1", 201, "2"),
-    ]
-    with pytest.raises(ValueError, match="line 2"):
-        list(markdown_guide.exchanges("```http\nGET /a\n→ 200\n```\n"))
+def test_the_readme_links_to_the_guide() -> None:
+    """Authors find it."""
+    assert "(docs/models.md)" in (ROOT / "README.md").read_text()

@@ -18,6 +18,7 @@ from obstore.store import S3Store
 import base.artifacts as afs
 import servers
 from base.artifacts.cache.cache import Cache, Pending
+from base.contexts.store import ContextStore
 from base.errors import NotFound, Unavailable
 from fake_store import WITHIN_S
 
@@ -186,3 +187,26 @@ def wait_for(cache: Cache) -> Any:
         found = found.take_lease()
     with found as model:
         return model
+
+
+def test_a_context_that_one_machine_fitted_serves_on_another(bucket: S3Store, tmp_path: Path) -> None:
+    """Each has its own folder for downloads; a newer version is found, and a deleted context is gone for both."""
+    one, other = (ContextStore(client(bucket, "fits/{context_id}/{version}", tmp_path / name), None) for name in ("one", "other"))
+    context = {"context_id": "customer-7"}
+    first, size_bytes = one.save(context, "1" * 32, lambda path: path.write_text("first"), 2)
+    assert (other.newest(context), size_bytes) == (first, 5)
+    artifact = other.locate(context)
+    assert artifact.location.read_text() == "first"
+    artifact.release()
+    for digit in "23":
+        newest, _ = other.save(context, digit * 32, lambda path, digit=digit: path.write_text(digit), 2)  # type: ignore[misc]
+    assert one.newest(context) == newest
+    assert one.list() == [context]
+    keys = [each["path"] for page in obstore.list(bucket) for each in page]
+    assert len(keys) == 2
+    one.save({"context_id": "customer-77"}, "4" * 32, lambda path: path.write_text("another"), 2)
+    assert one.delete(context)
+    assert not other.delete(context)
+    with pytest.raises(NotFound, match="fit it first"):
+        other.locate(context)
+    assert other.list() == [{"context_id": "customer-77"}]

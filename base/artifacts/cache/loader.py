@@ -13,7 +13,7 @@ from base.artifacts.cache.load import load_copy
 from base.artifacts.cache.loader_threads import LoaderThreads, LoadPriority, Timer
 from base.artifacts.cache.schedule import DueRefresh, RefreshSchedule
 from base.artifacts.config import CacheConfig
-from base.errors import AuthorError, Full, LoadFailed, PexdockError, Unavailable
+from base.errors import AuthorError, Full, LoadFailed, NotFound, PexdockError, Unavailable
 from base.forks import OwnProcess
 from base.log import get_logger, log_incident
 
@@ -138,6 +138,8 @@ class EntryLoader:
                 # A missing artifact is not remembered: looking for it costs little, and it may have appeared.
                 if isinstance(error, LoadFailed | Unavailable):
                     self._failed_loads.record_failure(key, error.copy_for_caller(), self._clock(), reason)
+            elif self._config.evict_missing and isinstance(error, NotFound):
+                self._table.evict(entry)
             waiters = self._finish(entry, self._schedule.after_failure(entry.in_a_row))
         for pending in waiters:
             pending.finish()

@@ -33,6 +33,12 @@ _LOCKS = 64
 """Number of lock files. It is fixed, so that they need not be removed; two downloads that share one only wait for each other."""
 
 
+def cache_folder() -> Path:
+    """Returns the folder that the workers of this machine share, which may not exist yet. The environment is read at each use."""
+    named = os.environ.get(CACHE_PATH_VARIABLE)
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pexdock"
+
+
 class Downloads:
     """The downloads in one folder; see the module docstring.
 
@@ -48,11 +54,7 @@ class Downloads:
     @property
     def root(self) -> Path:
         """Returns the folder, which may not exist yet."""
-        if self._given is not None:
-            return Path(self._given)
-        named = os.environ.get(CACHE_PATH_VARIABLE)
-        home = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pexdock"
-        return home / "artifacts"
+        return cache_folder() / "artifacts" if self._given is None else Path(self._given)
 
     def artifact(self, fingerprint: str, name: str, fetch: Callable[[Path], None]) -> Artifact:
         """Returns the download with this fingerprint, and fetches it first if needed. Blocks while another process fetches it.

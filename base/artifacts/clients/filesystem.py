@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from base.artifacts.clients.path_template import PathTemplate, parse_templates
 from base.artifacts.clients.protocol import Artifact
-from base.errors import NotFound
+from base.disk.copies import copy_durably
+from base.errors import NotFound, Unavailable
 from base.log import get_logger
 
 log = get_logger(__name__)
@@ -67,6 +69,53 @@ class FsClient:
                 if parameters is not None:
                     found.setdefault(tuple(sorted(parameters.items())), _modified(root / relative))
         return [dict(key) for key in sorted(found, key=lambda key: (-found[key], key))]
+
+    def store(self, parameters: Mapping[str, str], source: Path) -> None:
+        """Stores a file by the first template, see `StoringClient.store`. It is on disk when this returns."""
+        path = self._inside(self.templates[0].format(parameters))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            copy_durably(source, path, path.with_name(f".{path.name}.{secrets.token_hex(8)}"))
+        except OSError as exc:
+            log.warning("cannot store %s: %s", path, exc)
+            raise Unavailable(f"the artifact store is unavailable: {exc.strerror}; try again later") from exc
+
+    def delete(self, parameters: Mapping[str, str]) -> None:
+        """Deletes a file, and folders that are empty then, see `StoringClient.delete`."""
+        root, path = self._root(), self._inside(self.templates[0].format(parameters))
+        try:
+            path.unlink(missing_ok=True)
+            for folder in path.parents:
+                if folder == root or not folder.is_relative_to(root) or next(folder.iterdir(), None) is not None:
+                    break
+                folder.rmdir()
+        except FileNotFoundError:
+            return  # somebody else deletes it, too
+        except OSError as exc:
+            log.warning("cannot delete %s: %s", path, exc)
+            raise Unavailable(f"the artifact store is unavailable: {exc.strerror}; try again later") from exc
+
+    def find(self, parameters: Mapping[str, str]) -> Iterator[dict[str, str]]:
+        """Yields the parameters of artifacts with these values, see `StoringClient.find`."""
+        root = self._root()
+        for template in self.templates:
+            for relative in _walk(root, template, template.prefix(parameters)):
+                found = template.match(relative)
+                if found is not None and parameters.items() <= found.items():
+                    yield found
+
+    def _inside(self, relative: PurePosixPath) -> Path:
+        """Returns the path of an artifact that may not exist yet.
+
+        Raises:
+            NotFound: A symbolic link leads out of the base path.
+        """
+        root = self._root()
+        path = root / relative
+        if not path.parent.resolve().is_relative_to(root):
+            log.warning("%s leads out of the base path %s and is not written", path, root)
+            raise NotFound("the artifact is not in the store")
+        return path
 
     def _first(self, candidates: Sequence[PurePosixPath]) -> Path | None:
         root = self._root()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,33 @@ class ObjectStoreClient:
                         key = tuple(sorted(parameters.items()))
                         found[key] = max(found.get(key, 0.0), each["last_modified"].timestamp())
         return [dict(key) for key in sorted(found, key=lambda key: (-found[key], key))]
+
+    def store(self, parameters: Mapping[str, str], source: Path) -> None:
+        """Stores a file as one object by the first template, see `StoringClient.store`."""
+        import obstore  # noqa: PLC0415 - see `open_store`
+
+        key = str(self.templates[0].format(parameters))
+        with _errors(self):
+            obstore.put(self._store, key, source)
+
+    def delete(self, parameters: Mapping[str, str]) -> None:
+        """Deletes an object, see `StoringClient.delete`."""
+        import obstore  # noqa: PLC0415 - see `open_store`
+
+        key = str(self.templates[0].format(parameters))
+        with _errors(self), suppress(FileNotFoundError):
+            obstore.delete(self._store, key)
+
+    def find(self, parameters: Mapping[str, str]) -> Iterator[dict[str, str]]:
+        """Yields the parameters of artifacts with these values, see `StoringClient.find`. Reads only the keys below their folder."""
+        import obstore  # noqa: PLC0415 - see `open_store`
+
+        with _errors(self):
+            for template in self.templates:
+                prefix = template.prefix(parameters)
+                pages = obstore.list(self._store, prefix=None if prefix == PurePosixPath() else f"{prefix}/")
+                keys = [each["path"] for page in pages for each in page]
+                yield from (each for key in keys for each in _matching_parameters([template], key) if parameters.items() <= each.items())
 
     def _head(self, key: str) -> ObjectMeta | None:
         import obstore  # noqa: PLC0415 - see `open_store`

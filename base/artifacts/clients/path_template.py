@@ -51,6 +51,19 @@ class PathTemplate:
         values = {name: check_value(name, parameters.get(name)) for name in self.parameters}
         return PurePosixPath(*(_PLACEHOLDER.sub(lambda found: values[found[1]], component) for component in self._components))
 
+    def prefix(self, parameters: Mapping[str, str]) -> PurePosixPath:
+        """Returns the components before the first one that has another parameter.
+
+        Raises:
+            Misfit: As in `format`.
+        """
+        known: list[str] = []
+        for component in self._components:
+            if not parameters.keys() >= set(_PLACEHOLDER.findall(component)):
+                break
+            known.append(component)
+        return PathTemplate("/".join(known)).format(parameters) if known else PurePosixPath()
+
     def manifest_path(self, parameters: Mapping[str, str], name: str, file: str) -> PurePosixPath | None:
         """Returns the path with `file` in place of the first component that has the parameter `name`; None without such a component.
 

@@ -84,6 +84,35 @@ class ManifestClient(Client, Protocol):
         ...
 
 
+class StoringClient(Client, Protocol):
+    """A client that can also store artifacts, as fitted contexts need it."""
+
+    def store(self, parameters: Mapping[str, str], source: Path) -> None:
+        """Stores a copy of a file as the artifact for these parameters. Others see it as a whole or not at all.
+
+        Raises:
+            Misfit: A value could lead out of the store.
+            Unavailable: The store cannot be reached or has no room. Nothing was stored.
+        """
+        ...
+
+    def delete(self, parameters: Mapping[str, str]) -> None:
+        """Deletes the artifact for these parameters, if there is one.
+
+        Raises:
+            Misfit, Unavailable: As in `store`.
+        """
+        ...
+
+    def find(self, parameters: Mapping[str, str]) -> Iterable[Mapping[str, str]]:
+        """Returns the parameters of the existing artifacts that have these values, in any order.
+
+        Raises:
+            Misfit, Unavailable: As in `store`.
+        """
+        ...
+
+
 class NoStore:
     """The client of models that are made from data instead of a file.
 

@@ -367,3 +367,19 @@ def test_importing_the_package_imports_no_library_of_a_store() -> None:
     """A worker without such a client does not pay for its import."""
     code = "import sys, base.artifacts; print([name for name in ('obstore', 'mlflow', 'croniter') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_model_whose_artifact_is_gone_keeps_serving_unless_it_may_not(store: Stamped, make: Callable[..., Cache]) -> None:
+    """By default a store in disorder takes no model away; a store of contexts is asked to forget them."""
+    for evict in (False, True):
+        cache = make(evict_missing=evict)
+        until(lambda cache=cache: isinstance(cache.lookup({"name": "m"}, lambda: None), Lease))  # type: ignore[misc]
+        store.fingerprint = f"another {evict}"
+        store.errors = [NotFound("it was deleted")]
+        assert cache.refresh() == 1
+        until(lambda: not store.errors)
+        if evict:
+            until(lambda cache=cache: not cache.entry_states())  # type: ignore[misc]
+        else:
+            until(lambda cache=cache: cache.entry_states()[0].failures == 1)  # type: ignore[misc]
+            assert isinstance(cache.lookup({"name": "m"}, lambda: None), Lease)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from base.artifacts.clients.filesystem import ARTIFACTS_PATH_VARIABLE, FsClient
-from base.errors import Declaration, Misfit, NotFound
+from base.errors import Declaration, Misfit, NotFound, Unavailable
 
 
 @pytest.fixture(autouse=True)
@@ -135,3 +135,46 @@ def test_a_client_without_a_template_is_refused() -> None:
     """It could not find anything."""
     with pytest.raises(Declaration):
         FsClient("store", [])
+
+
+def test_an_artifact_that_is_stored_is_found_until_it_is_deleted(tmp_path: Path) -> None:
+    """It replaces one that was there; folders that it leaves empty go with it, and those of others stay."""
+    root, source = tmp_path / "store", tmp_path / "source"
+    client = FsClient(root, "{country}/v{n}.bin")
+    for text in ("one", "two"):
+        source.write_text(text)
+        client.store({"country": "US", "n": "1"}, source)
+    client.store({"country": "US", "n": "2"}, source)
+    client.store({"country": "GB", "n": "2"}, source)
+    assert client.locate({"country": "US", "n": "1"}).location.read_text() == "two"
+    assert sorted(found["n"] for found in client.find({"country": "US"})) == ["1", "2"]
+    assert [found["country"] for found in client.find({"n": "1"})] == ["US"]
+    assert sum(1 for _ in client.find({})) == 3
+    for n in ("1", "2", "2"):
+        client.delete({"country": "US", "n": n})
+    assert [path.name for path in root.iterdir()] == ["GB"]
+    assert not list(client.find({"country": "US"}))
+
+
+def test_nothing_is_stored_outside_or_where_it_cannot_be(tmp_path: Path) -> None:
+    """The reason is for the client of the request, so it names no path; nothing unfinished is left."""
+    root, source, outside = tmp_path / "store", tmp_path / "source", tmp_path / "outside"
+    source.write_text("model")
+    for folder in (root, outside):
+        folder.mkdir()
+    (root / "link").symlink_to(outside)
+    (root / "file").write_text("no folder")
+    client = FsClient(root, "{folder}/{n}")
+    with pytest.raises(Misfit):
+        client.store({"folder": "..", "n": "1"}, source)
+    with pytest.raises(NotFound):
+        client.store({"folder": "link", "n": "1"}, source)
+    with pytest.raises(NotFound):
+        client.delete({"folder": "link", "n": "1"})
+    with pytest.raises(Unavailable, match="try again later") as refused:
+        client.store({"folder": "file", "n": "1"}, source)
+    assert str(tmp_path) not in str(refused.value)
+    with pytest.raises(Unavailable):
+        client.store({"folder": "new", "n": "1"}, tmp_path / "missing")
+    assert not list(outside.iterdir())
+    assert not list((root / "new").iterdir())
