@@ -152,6 +152,22 @@ class TlsFiles(msgspec.Struct, frozen=True):
     client_ca_path: str | None = None
 
 
+class JobAccess(msgspec.Struct, frozen=True):
+    """The place where a front door stores and finds jobs, and their limits. The defaults are also those of the settings `job_*`.
+
+    Attributes:
+        socket: Path of the job runner's socket.
+        state_path: The folder with the folder of jobs.
+        body_max_bytes: Size limit of a job's body; a larger one is answered with 413.
+        streams_max: Event streams and results that are sent at a time; more are answered with 503.
+    """
+
+    socket: str
+    state_path: str
+    body_max_bytes: int = 256 * 1024**2
+    streams_max: int = 256
+
+
 class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     """Supervisor → front door, before the first table: its limits. Again after a reload: new limits of bodies, connections and queues.
 
@@ -180,6 +196,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
         api_keys_path: File with API keys, one of which each request must send; None if requests need no key.
         requests_sent_interval: Number of requests to a worker after which the front door reports them (`RequestsSent`); 0 for no reports.
         loop_turn_warn_ms: Time of the event loop's turns from which they are logged and reported, in milliseconds; 0 for none.
+        jobs: None if there is no job runner, so that no request becomes a job.
     """
 
     body_max_bytes: int = 32 * 1024**2
@@ -204,6 +221,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     api_keys_path: str | None = None
     requests_sent_interval: int = 0
     loop_turn_warn_ms: float = 0.0
+    jobs: JobAccess | None = None
 
 
 class Listening(msgspec.Struct, frozen=True, tag="listening", tag_field="type"):

@@ -40,7 +40,7 @@ class FrontServer(uvicorn.Server):
     """
 
     def __init__(self, service: InferenceService, configure: Configure, access_log: AccessLog | None = None) -> None:
-        app = AsgiApp(service, configure.request_timeout_s)
+        self._app = app = AsgiApp(service, configure.request_timeout_s, configure.jobs)
         config = uvicorn.Config(
             app if access_log is None else AccessLogMiddleware(app, access_log),
             http="httptools",
@@ -80,14 +80,18 @@ class FrontServer(uvicorn.Server):
         await self._listening.wait()
 
     def reconfigure(self, configure: Configure) -> None:
-        """Applies a new limit of connections, and reads API keys and TLS files again if they have changed."""
+        """Applies new limits of connections and jobs, and reads API keys and TLS files again if they have changed."""
         self._connections.sweeper.connections_max = configure.connections_max
+        if self._app.jobs is not None and configure.jobs is not None:
+            self._app.jobs.reconfigure(configure.jobs)
         self._reloading = asyncio.get_running_loop().create_task(self._credentials.reload())
 
     async def stop(self) -> None:
         """Stops accepting connections, and returns when the requests that have come are answered or the time limit is over."""
         if self._watching is not None:
             self._watching.cancel()
+        if self._app.jobs is not None:
+            self._app.jobs.end_streams()
         self.should_exit = True
         self._stopped.set()
         assert self._serving is not None

@@ -82,18 +82,23 @@ class ApiKeys:
         return hash(self._entries)
 
     def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Returns whether headers with names in lower case contain a valid key.
+        """Returns whether headers with names in lower case contain a valid key."""
+        return self.client_of(headers) is not None
+
+    def client_of(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+        """Returns the name of the valid key in headers with names in lower case; None without one. Keys of one name are one client's.
 
         It takes the same time for every key: each digest is compared, and in constant time.
         """
         shown = _key_in(headers)
         if shown is None:
-            return False
+            return None
         digest = _digest(shown)
-        admitted = False
-        for expected, _ in self._entries:
-            admitted |= hmac.compare_digest(digest, expected)
-        return admitted
+        client = None
+        for expected, name in self._entries:
+            if hmac.compare_digest(digest, expected):
+                client = name
+        return client
 
 
 def _key_in(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:

@@ -38,6 +38,7 @@ _TITLES = {
     410: "No longer there",
     413: "Body too large",
     415: "Unsupported media type",
+    416: "Range not satisfiable",
     422: "Does not match what is declared",
     500: "The model failed",
     503: "Temporarily unavailable",
@@ -84,6 +85,13 @@ def method_not_allowed(detail: str, allowed: str, request_id: str) -> Problem:
     """Returns the response to a method that is not in the list `allowed`."""
     problem = _problem(405, errors.CallerError(detail), request_id)
     problem.headers.append((b"allow", allowed.encode()))
+    return problem
+
+
+def range_not_satisfiable(size: int, request_id: str) -> Problem:
+    """Returns the response to a range that has none of the `size` bytes of a representation."""
+    problem = _problem(416, errors.CallerError(f"the range has none of the {size} bytes; ask for others"), request_id)
+    problem.headers.append((b"content-range", b"bytes */%d" % size))
     return problem
 
 

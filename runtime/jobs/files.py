@@ -47,7 +47,7 @@ class IncomingBody:
         while True:
             self.name = secrets.token_hex(16)
             self._path = folder / self.name
-            self.file = open(self._path, "xb", buffering=0, opener=_open_private)  # noqa: SIM115 - it needs an opener; `__exit__`
+            self.file = open(self._path, "x+b", buffering=0, opener=_open_private)  # noqa: SIM115 - it needs an opener; `__exit__`
             fcntl.flock(self.file, fcntl.LOCK_EX)
             if os.fstat(self.file.fileno()).st_nlink:
                 return

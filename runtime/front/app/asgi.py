@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from base.endpoint.context import RequestContext
+from base.errors import UnsupportedMedia
 from base.ipc.release_spec import EndpointSpec
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import parse_query
@@ -14,6 +15,23 @@ from runtime.front.requests.target import parse_query
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Disconnected(Exception):
+    """The client disconnected before its body was complete."""
+
+
+async def wait_disconnected(receive: Receive) -> None:
+    """Returns once the client has disconnected. What is left of its body is ignored."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def check_coding(spec: EndpointSpec, headers: Mapping[bytes, bytes]) -> None:
+    """Raises UnsupportedMedia if the body is compressed as a whole, and the handler does not take bodies as they are."""
+    coding = headers.get(b"content-encoding", b"identity").lower()
+    if coding != b"identity" and not spec.raw:
+        raise UnsupportedMedia(f"bodies are taken as they are, and not in {coding.decode('latin-1')!r}; send it uncompressed")
 
 
 def request_context(spec: EndpointSpec, scope: Scope, headers: Mapping[bytes, bytes], request_id: str) -> RequestContext:

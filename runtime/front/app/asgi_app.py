@@ -6,10 +6,13 @@ import asyncio
 import logging
 from typing import Any
 
-from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, Unavailable, UnsupportedMedia
+from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, Unavailable
+from base.ipc.front_door_control import JobAccess
 from runtime.front.app import health
-from runtime.front.app.asgi import Receive, Scope, Send, request_context, send_response, send_stream
+from runtime.front.app.asgi import Disconnected, Receive, Scope, Send, check_coding, request_context, send_response, send_stream
 from runtime.front.app.fast_path import allocate_body_buffer
+from runtime.front.app.jobs.prefer import parse_prefer
+from runtime.front.app.jobs.resource import JobCall, JobResource
 from runtime.front.app.service import InferenceService
 from runtime.front.memory.body_buffer import BodyBuffer, closed_on_error
 from runtime.front.requests.problems import method_not_allowed_response
@@ -23,20 +26,18 @@ from runtime.http.head_rules import combine_headers
 log = logging.getLogger(__name__)
 
 
-class Disconnected(Exception):
-    """The client disconnected before its body was complete."""
-
-
 class AsgiApp:
     """Answers predictions itself, and pages through FastAPI.
 
     Args:
         service: Serves predictions.
         send_timeout_s: Time limit for a client to read one part of a streamed response, in seconds.
+        jobs: Where jobs are, and their limits; None if there are none.
     """
 
-    def __init__(self, service: InferenceService, send_timeout_s: float) -> None:
+    def __init__(self, service: InferenceService, send_timeout_s: float, jobs: JobAccess | None = None) -> None:
         self._service = service
+        self.jobs = None if jobs is None else JobResource(jobs, service.routes, service.slow_bodies, send_timeout_s)
         self._send_timeout_s = send_timeout_s
         self._pages = health.make_pages(service)
 
@@ -48,13 +49,17 @@ class AsgiApp:
             await send_response(send, service.refusal(Unauthorized(_NO_KEY), next(service.ids), None))
             return
         # Probes come first: a model whose path is a single parameter must not hide them.
-        if page is not None and not scope["raw_path"].endswith(b"/"):
+        is_job = page is not None and health.JOBS.fullmatch(page) is not None
+        if page is not None and not is_job and not scope["raw_path"].endswith(b"/"):
             method = "GET" if scope["method"] == "HEAD" else scope["method"]  # the server drops the body of a response to HEAD
             await self._pages({**scope, "path": page, "method": method}, receive, send)
             return
         request_id = next(service.ids)
         target: Target | None = None
         try:
+            if page is not None and is_job:
+                await self._answer_jobs(page, scope, receive, send, request_id)
+                return
             target = service.routes.route(scope["raw_path"], scope["query_string"]) if page is None else None
             if target is None:
                 raise NotFound("no endpoint has this path; GET /docs lists those that are served")
@@ -76,13 +81,16 @@ class AsgiApp:
             return
         service = self._service
         headers = combine_headers(scope["headers"])
+        if self.jobs is not None and (target.endpoint.spec.job or b"prefer" in headers):
+            preference = parse_prefer(headers.get(b"prefer", b""))
+            if target.endpoint.spec.job or preference.respond_async:
+                await self.jobs.accept(self._job_call(scope, receive, send, request_id), target, preference)
+                return
         content_type, accept = (headers.get(name, b"").decode("latin-1") for name in (b"content-type", b"accept"))
         head = service.routes.request_head(target, headers, content_type, accept)
         if head.selector is None:
             check_available(head.target.endpoint)
-        coding = headers.get(b"content-encoding", b"identity").lower()
-        if coding != b"identity" and not head.target.endpoint.spec.raw:
-            raise UnsupportedMedia(f"bodies are taken as they are, and not in {coding.decode('latin-1')!r}; send it uncompressed")
+        check_coding(head.target.endpoint.spec, headers)
         body = await self._read_body(head, headers, receive)
         responded: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
         with closed_on_error(body):
@@ -101,6 +109,14 @@ class AsgiApp:
         except asyncio.CancelledError:
             request.abandon()
             raise
+
+    async def _answer_jobs(self, path: str, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        if self.jobs is None:
+            raise NotFound("there are no jobs here: `pexdock serve` has them, and development servers do not")
+        await self.jobs.answer(self._job_call(scope, receive, send, request_id), path)
+
+    def _job_call(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> JobCall:
+        return JobCall(scope, receive, send, self._service.client_of(scope["headers"]), request_id)
 
     async def _send(self, request: InferenceRequest, responded: asyncio.Future[HttpResponse], receive: Receive, send: Send) -> None:
         """Sends the response. Abandons the request if the client disconnects, so that no worker computes it needlessly."""

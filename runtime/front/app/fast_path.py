@@ -49,7 +49,7 @@ class FastPath:
             headers: Header fields, with names in lower case.
         """
         target = self._routes.cached_target(url) or self._route(url)
-        if target is None or not target.admitted or target.endpoint.spec.unbatched:
+        if target is None or not target.admitted or target.endpoint.spec.unbatched or target.endpoint.spec.job:
             return None
         if (self.keys is not None and not self.keys.admits(headers)) or (target.split and not self._routes.always_batched(target)):
             return None
@@ -106,4 +106,4 @@ def allocate_body_buffer(head: RequestHead, body_bytes: int) -> BodyBuffer | Non
     return BodyBuffer.allocate(body_bytes, head.target.endpoint.release.budget)
 
 
-_NOT_PLAIN = frozenset((b"transfer-encoding", b"expect", b"content-encoding"))
+_NOT_PLAIN = frozenset((b"transfer-encoding", b"expect", b"content-encoding", b"prefer"))

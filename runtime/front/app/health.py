@@ -29,6 +29,9 @@ PATHS = frozenset({"/livez", "/readyz", "/openapi.json"}) | swagger_ui.PATHS
 MODEL_PATH = re.compile("/readyz/[^/]+")
 """The reserved paths of single models, which need an API key like the models themselves."""
 
+JOBS = re.compile("/jobs(/.*)?", re.DOTALL)
+"""The reserved paths of jobs, which need an API key, too."""
+
 OPEN = frozenset({"/livez", "/readyz"})
 """The reserved paths that need no API key: probes have none."""
 
@@ -36,7 +39,7 @@ OPEN = frozenset({"/livez", "/readyz"})
 def page_of(raw_path: bytes) -> str | None:
     """Returns the reserved path that a path as received is a spelling of; None if it is not reserved."""
     path = canonical_path(raw_path).decode()
-    return path if path in PATHS or MODEL_PATH.fullmatch(path) else None
+    return path if path in PATHS or MODEL_PATH.fullmatch(path) or JOBS.fullmatch(path) else None
 
 
 _LIVE: dict[str, Any] = {"type": "object", "properties": {"live": {"const": True}}, "required": ["live"]}

@@ -124,6 +124,10 @@ class InferenceService:
         """Returns whether a request with these headers may access more than health."""
         return self._keys is None or self._keys.admits(headers)
 
+    def client_of(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """Returns the client that the API key of an admitted request names; empty if requests need no key."""
+        return "" if self._keys is None else self._keys.client_of(headers) or ""
+
     # ---- requests
 
     async def select(self, head: RequestHead, body: bytes | BodyBuffer, request_id: str) -> Selection:

@@ -86,8 +86,14 @@ class SlowBodies:
             if not decoding.abandoned:
                 on_response(self._refusal(exc, request_id, head.target))
 
-    async def decode(self, head: RequestHead, body: bytes | BodyBuffer, request_id: str) -> Selection:
+    async def decode(self, head: RequestHead, body: bytes | BodyBuffer, request_id: str, *, queued: bool = True) -> Selection:
         """Returns the head of the release that answers, with the rest of its time limit, and the rows of the body.
+
+        Args:
+            head: The request's head.
+            body: The request's body.
+            request_id: Id of the request.
+            queued: Whether it is to be queued afterwards, so that a full queue refuses it before its body is decoded.
 
         Raises:
             PexdockError: The request is refused, or its time limit has passed. The body still belongs to the caller.
@@ -100,7 +106,7 @@ class SlowBodies:
         self._bytes += size
         try:
             async with asyncio.timeout(head.timeout_s):
-                head, rows = await self._select_and_decode(head, body, request_id)
+                head, rows = await self._select_and_decode(head, body, request_id, queued=queued)
         except TimeoutError as exc:
             raise DeadlineExceeded(f"the body was not decoded within {head.timeout_s:g} s") from exc
         finally:
@@ -108,7 +114,7 @@ class SlowBodies:
         spent_s = (loop.time() - began_s) // TIME_STEP_S * TIME_STEP_S
         return Selection(head.with_less_time(spent_s) if spent_s else head, rows)
 
-    async def _select_and_decode(self, head: RequestHead, body: bytes | BodyBuffer, request_id: str) -> Selection:
+    async def _select_and_decode(self, head: RequestHead, body: bytes | BodyBuffer, request_id: str, *, queued: bool) -> Selection:
         rows = None
         while True:
             selector = head.selector
@@ -116,7 +122,8 @@ class SlowBodies:
                 found = None if selector is None else await self._run(partial(selector.read_body, body))
                 head, rows = self._routes.select(head, body, found, is_read=True)
             if rows is None:
-                check_admission(head, 0 if isinstance(body, BodyBuffer) else len(body))
+                if queued:
+                    check_admission(head, 0 if isinstance(body, BodyBuffer) else len(body))
                 rows = await self._run(partial(decode_rows, head, body, request_id))
             if not head.target.endpoint.release.retiring:
                 return Selection(head, rows)

@@ -138,7 +138,7 @@ class ReplyEncoder:
                 record = _record(self._batch)
                 is_line = response_format is ResponseFormat.NDJSON
                 return record + b"\n" if is_line else b'{"id":%b,"predictions":%b}' % (msgspec.json.encode(request_id), record)
-            slices = _divide(self._batch.slice(start, count))
+            slices = divide_rows(self._batch.slice(start, count))
             if response_format is ResponseFormat.NDJSON:
                 return b"".join(self._limited(map(_lines, slices)))
             predictions = b",".join(self._limited(msgspec.json.encode(_predictions(each))[1:-1] for each in slices))
@@ -161,7 +161,7 @@ class ReplyEncoder:
             yield piece
 
 
-def _divide(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+def divide_rows(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """Yields the rows in parts that are encoded within a few milliseconds, unless one row takes longer."""
     ends = np.cumsum(row_sizes(batch.columns, batch.num_rows))
     rows_max = max(1, _VALUES_AT_A_TIME // max(1, batch.num_columns))
@@ -250,7 +250,7 @@ def _record(batch: pa.RecordBatch) -> bytes:
         kind = column.type
         if (pt.is_list(kind) or pt.is_large_list(kind)) and not column.null_count:
             elements = pa.RecordBatch.from_arrays([column.flatten()], names=[name])
-            parts = (_column(each.column(0)) for each in _divide(elements))
+            parts = (_column(each.column(0)) for each in divide_rows(elements))
             value = b"[%b]" % b",".join(msgspec.json.encode(each)[1:-1] for each in parts)
         else:
             (decoded,) = _column(column)

@@ -51,9 +51,14 @@ def problem_response(error: PexdockError, request_id: str) -> HttpResponse:
     return _response(problem, request_id)
 
 
-def method_not_allowed_response(request_id: str) -> HttpResponse:
-    """Returns the response to a method other than POST on an endpoint's path."""
-    return _response(problems.method_not_allowed("endpoints only accept POST", "POST", request_id), request_id)
+def method_not_allowed_response(request_id: str, what: str = "endpoints", allowed: str = "POST") -> HttpResponse:
+    """Returns the response to a method that this path does not accept."""
+    return _response(problems.method_not_allowed(f"{what} only accept {allowed}", allowed, request_id), request_id)
+
+
+def range_not_satisfiable_response(size: int, request_id: str) -> HttpResponse:
+    """Returns the response to a range that has none of the `size` bytes of a representation."""
+    return _response(problems.range_not_satisfiable(size, request_id), request_id)
 
 
 def _response(document: problems.Problem, request_id: str) -> HttpResponse:

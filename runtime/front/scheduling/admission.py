@@ -63,9 +63,7 @@ def submit_request(
     if rows is None:
         rows = decode_rows(head, body, request_id)
     if rows.count > queue.request_max_rows:
-        raise TooLarge(
-            f"the request has {rows.count} rows, limit {queue.request_max_rows}; send fewer rows at once, or raise request_max_rows"
-        )
+        check_row_count(queue, rows.count)
     if rows.count > queue.call_max_rows and queue.parallel_calls > 1:
         request: InferenceRequest = queue.add_divided(DividedRequest(head, rows, request_id, respond, began_s), size_bytes)
     else:
@@ -97,6 +95,14 @@ def check_admission(head: RequestHead, size_bytes: int) -> None:
     assert isinstance(queue, EndpointQueue)
     queue.scheduler.workers.check_available()
     queue.check_room(head, size_bytes)
+
+
+def check_row_count(endpoint: ServedEndpoint, count: int) -> None:
+    """Raises TooLarge if a request for an endpoint may not have so many rows."""
+    assert isinstance(endpoint, EndpointQueue)
+    limit = endpoint.request_max_rows
+    if count > limit:
+        raise TooLarge(f"the request has {count} rows, limit {limit}; send fewer rows at once, or raise request_max_rows")
 
 
 def decode_rows(head: RequestHead, body: bytes | BodyBuffer, request_id: str) -> Rows:

@@ -1,0 +1,191 @@
+"""Accepts requests as jobs: checks them as any request, stores their bodies, and submits them to the job runner."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from base.errors import TooLarge
+from base.ipc.front_door_control import JobAccess
+from runtime.blocking import BlockingThreads
+from runtime.front.app.asgi import Disconnected, Receive, check_coding
+from runtime.front.app.jobs.disk import disk_errors
+from runtime.front.app.slow_bodies import SlowBodies
+from runtime.front.memory.body_buffer import BodyBuffer
+from runtime.front.requests.hints import VERSION_HEADER
+from runtime.front.requests.request_head import RequestHead
+from runtime.front.requests.target import Target
+from runtime.front.routing.route_table import RouteTable
+from runtime.front.scheduling.admission import check_parameters, check_row_count
+from runtime.jobs.client import JobClient
+from runtime.jobs.files import IncomingBody, JobFiles
+from runtime.jobs.job import Submission
+from runtime.jobs.messages import JobFound, SubmitJob
+
+WEBHOOK_HEADER = b"x-pexdock-webhook"
+"""Header with the URL that is told of a job's changes."""
+
+_CHUNK_BYTES = 1024 * 1024
+"""Bytes that are written at a time, on a thread."""
+
+_PARALLEL = 4
+"""Files that are written at a time. A disk writes no more of them faster."""
+
+
+@dataclass(frozen=True)
+class JobOrder:
+    """A request for a job, whose body is still to come.
+
+    Attributes:
+        target: Endpoint and parameters.
+        headers: All headers of the request.
+        client: The client that submits it.
+        job_id: The id that the client has chosen; None for a new one.
+        request_id: Id of the request.
+    """
+
+    target: Target
+    headers: Mapping[bytes, bytes]
+    client: str
+    job_id: str | None
+    request_id: str
+
+
+class JobIntake:
+    """Accepts requests as jobs.
+
+    Args:
+        access: Where the jobs are, and their limits.
+        runner: The job runner.
+        routes: Routes of the table in force.
+        slow_bodies: Decodes bodies on threads.
+
+    Attributes:
+        access: As given; it may be replaced.
+    """
+
+    def __init__(self, access: JobAccess, runner: JobClient, routes: RouteTable, slow_bodies: SlowBodies) -> None:
+        self.access = access
+        self._runner = runner
+        self._routes = routes
+        self._slow_bodies = slow_bodies
+        self._files = JobFiles(Path(access.state_path))
+        self._disk = BlockingThreads(_PARALLEL)  # which may take long: a body is flushed as a whole
+
+    async def accept(self, order: JobOrder, receive: Receive) -> JobFound:
+        """Returns the job once it is stored, so that it survives a power cut.
+
+        Raises:
+            PexdockError: The request is refused, and nothing was stored.
+            Disconnected: The client has disconnected before its body was complete; likewise.
+        """
+        headers = order.headers
+        content_type = headers.get(b"content-type", b"").decode("latin-1")
+        head = self._routes.request_head(order.target, headers, content_type, "")
+        check_coding(head.target.endpoint.spec, headers)
+        announced = headers.get(b"content-length", b"")
+        if announced and int(announced) > self.access.body_max_bytes:
+            raise self._too_large()
+        await check_parameters(head)
+        target = order.target.path + (b"?" + order.target.query if order.target.query else b"")
+        digest = hashlib.sha256(b"%b\0%b\0" % (target, content_type.encode()))
+        with disk_errors():
+            async with self._new_file() as file:
+                size = 0
+                async for chunk in _chunks(receive):
+                    size += len(chunk)
+                    if size > self.access.body_max_bytes:
+                        raise self._too_large()
+                    await self._disk.run(lambda chunk=chunk: _write(file, chunk, digest))  # type: ignore[misc]
+                await self._check_body(head, file, size, order.request_id)
+                await self._disk.run(file.sync)
+                submission = Submission(
+                    client=order.client,
+                    id=order.job_id,
+                    model=canonicalize_name(head.target.endpoint.release.spec.model),
+                    target=target.decode("latin-1"),
+                    headers=_kept_headers(order.target, headers),
+                    body_file=file.name,
+                    body_bytes=size,
+                    digest=digest.hexdigest(),
+                    priority=head.urgency,
+                    webhook=headers.get(WEBHOOK_HEADER, b"").decode("latin-1"),
+                )
+                return await self._runner.ask(SubmitJob(submission), JobFound)
+
+    async def _check_body(self, head: RequestHead, file: IncomingBody, size: int, request_id: str) -> None:
+        """Raises the error of a body that does not fit. The rows are dropped: the job decodes the body again when it runs."""
+        body = await self._disk.run(lambda: MappedBody(file) if size and head.is_arrow else _read(file))
+        selected, rows = await self._slow_bodies.decode(head, body, request_id, queued=False)
+        assert rows is not None  # it was not queued, but decoded
+        check_row_count(selected.target.endpoint, rows.count)
+
+    @contextlib.asynccontextmanager
+    async def _new_file(self) -> AsyncIterator[IncomingBody]:
+        file = await self._disk.run(self._files.new_body)
+        try:
+            yield file
+        finally:
+            await self._disk.run(file.close)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body of a job may have {self.access.body_max_bytes} bytes; send less, or raise job_body_max_bytes")
+
+
+class MappedBody(BodyBuffer):
+    """A body in a file that is mapped into memory, so that Arrow reads it without a copy. It is unmapped with its last reference.
+
+    Args:
+        file: The file, which is not empty.
+    """
+
+    def __init__(self, file: IncomingBody) -> None:
+        self._memory = memoryview(mmap.mmap(file.file.fileno(), 0, prot=mmap.PROT_READ))
+        self.size = len(self._memory)
+        self.frame = None
+
+    @property
+    def body(self) -> memoryview:
+        """The bytes of the file."""
+        return self._memory
+
+    def close(self) -> None:
+        """Does nothing, since rows may still refer to the memory."""
+
+
+def _read(file: IncomingBody) -> bytes:
+    file.file.seek(0)
+    return file.file.readall()
+
+
+def _write(file: IncomingBody, chunk: bytes, digest: hashlib._Hash) -> None:
+    digest.update(chunk)
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.file.write(rest) :]
+
+
+async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
+    """Yields a body in chunks that are large enough to write on a thread."""
+    chunk, more = bytearray(), True
+    while more:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise Disconnected
+        chunk += event.get("body", b"")
+        more = event.get("more_body", False)
+        if len(chunk) >= _CHUNK_BYTES or (chunk and not more):
+            yield bytes(chunk)
+            chunk.clear()
+
+
+def _kept_headers(target: Target, headers: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Returns the headers that decide how the job runs, and those that its handler may see."""
+    names = {b"content-type", VERSION_HEADER, *(name.encode() for name in target.endpoint.spec.headers)}
+    return {name.decode("latin-1"): headers[name].decode("latin-1") for name in sorted(names) if name in headers}
