@@ -57,7 +57,7 @@ def example_request(endpoint: Endpoint[..., Any]) -> Example | None:
     query = example_query(endpoint)
     if endpoint.input_schema is None or parameters is None or query is None:
         return None
-    return Example(parameters, [endpoint.input_schema.example_row()], query)
+    return Example(parameters, endpoint.input_schema.example_rows(several=not endpoint.batched), query)
 
 
 def example_query(endpoint: Endpoint[..., Any]) -> dict[str, str | list[str]] | None:

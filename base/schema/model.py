@@ -9,7 +9,7 @@ import sys
 import types
 import typing
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, get_args, get_origin
 
 import polars as pl
@@ -135,22 +135,28 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
         return cls._checks.failing_cells(cls, frame)
 
     @classmethod
-    def example_row(cls) -> dict[str, object]:
-        """Returns a valid row: the first example of each field, or a value of its dtype.
+    def example_rows(cls, *, several: bool = False) -> list[dict[str, object]]:
+        """Returns valid rows of the examples of each field, or of a value of its dtype.
+
+        Args:
+            several: As many rows as the field with the most examples has, where shorter lists repeat their last; otherwise one row of the
+                first ones.
 
         Raises:
             Declaration: An example does not fit its column.
         """
-        return {name: _example(cls, name, column) for name, column in cls._columns.items()}
+        examples = {name: cls.model_fields[name].examples or [dtypes.example_value(column.dtype)] for name, column in cls._columns.items()}
+        count = max(map(len, examples.values()), default=1) if several else 1
+        rows = [{name: found[min(row, len(found) - 1)] for name, found in examples.items()} for row in range(count)]
+        _example_columns(cls, rows)
+        return rows
 
     @classmethod
-    def example_batch(cls) -> pa.RecordBatch:
-        """Returns the example row as it crosses the wire. Raises as `example_row` does."""
-        series = [
-            _author_value(f"{cls.__name__}.{name}", "example", value, cls._columns[name]) for name, value in cls.example_row().items()
-        ]
-        arrays = [each.to_arrow(compat_level=pl.CompatLevel.newest()) for each in series]
-        return wire.batch_of_columns(arrays, cls._arrow, 1)
+    def example_batch(cls, *, several: bool = False) -> pa.RecordBatch:
+        """Returns the example rows as they cross the wire. Raises as `example_rows` does."""
+        rows = cls.example_rows(several=several)
+        arrays = [each.to_arrow(compat_level=pl.CompatLevel.newest()) for each in _example_columns(cls, rows)]
+        return wire.batch_of_columns(arrays, cls._arrow, len(rows))
 
     @classmethod
     def has_examples(cls) -> bool:
@@ -302,12 +308,11 @@ def _author_value(where: str, what: str, given: object, column: Column) -> pl.Se
         raise Declaration(f"{where}: the {what} {given!r} is not a valid {column.dtype}: {exc}") from exc
 
 
-def _example(cls: type[Schema], name: str, column: Column) -> object:
-    examples = cls.model_fields[name].examples
-    if examples:
-        _author_value(f"{cls.__name__}.{name}", "example", examples[0], column)
-        return examples[0]
-    return dtypes.example_value(column.dtype)
+def _example_columns(cls: type[Schema], rows: Sequence[Mapping[str, object]]) -> list[pl.Series]:
+    return [
+        pl.concat([_author_value(f"{cls.__name__}.{name}", "example", row[name], column) for row in rows])
+        for name, column in cls._columns.items()
+    ]
 
 
 __all__ = ["Column", "Schema", "SchemaMeta", "column_validator", "evaluate_annotation"]

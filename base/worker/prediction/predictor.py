@@ -205,7 +205,7 @@ class Predictor:
         schema = self.endpoint.input_schema
         if schema is None or self.endpoint.raw or not self.endpoint.warm_up:
             return False
-        batch = schema.example_batch()
+        batch = schema.example_batch(several=not self.endpoint.batched)
         if not self.streams:
             self._predict(lease, batch, context)
             return True

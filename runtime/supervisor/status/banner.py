@@ -27,8 +27,11 @@ def announce(state: State, routes: Iterable[Route]) -> str:
         lines.append(f"{state.dist_path} has no pex, although models have served from it before: is dist_path mounted?")
     if not serving:
         lines.append(f"To serve a model, put its pex into {state.dist_url or state.dist_path}.")
-    commands = [command for route in serving for endpoint in route.release.endpoints if (command := curl_command(state.address, endpoint))]
-    return "\n".join(lines + (["", f"Try: {commands[0]}"] if commands else []))
+    shown = [(len(endpoint.example.rows), endpoint) for route in serving for endpoint in route.release.endpoints if endpoint.example]
+    if shown:
+        _, shortest = min(shown, key=lambda each: each[0])
+        lines += ["", f"Try: {curl_command(state.address, shortest)}"]
+    return "\n".join(lines)
 
 
 def _paths(route: Route) -> str:

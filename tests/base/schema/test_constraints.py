@@ -194,6 +194,6 @@ def test_a_column_validator_must_name_columns_of_the_schema() -> None:
 def test_every_dtype_can_be_checked_row_by_row(dtype: pl.DataType) -> None:
     """Pydantic in strict mode accepts the frame's values as values of their dtypes."""
     schema = of(Annotated[dtype, AfterValidator(lambda value: value)])
-    frame = pl.DataFrame([schema.example_row()], schema=schema.polars_schema(), strict=True)
+    frame = pl.DataFrame(schema.example_rows(), schema=schema.polars_schema(), strict=True)
     assert schema._checks._row_wise
     assert schema.check(frame) == []

@@ -79,7 +79,7 @@ def test_the_wire_form_has_string_views_and_says_which_columns_are_nullable() ->
 def test_every_dtype_has_an_example_that_fits_its_column(dtype: pl.DataType) -> None:
     """The example row makes a frame of exactly the schema's dtypes, which crosses Arrow unchanged."""
     schema = of(it=dtype)
-    frame = pl.DataFrame([schema.example_row()], schema=schema.polars_schema(), strict=True)
+    frame = pl.DataFrame(schema.example_rows(), schema=schema.polars_schema(), strict=True)
     wire = frame.cast({"it": schema.columns()["it"].wire})
     table = wire.to_arrow(compat_level=CompatLevel.newest())
     assert table.schema.field("it").type == schema.arrow_schema().field("it").type
@@ -154,13 +154,25 @@ def test_columns_may_be_called_like_methods_of_pydantic() -> None:
     """Column names of data may clash with methods of Pydantic; warnings are errors in this suite."""
     schema = of(copy=pl.Int8, json=pl.String | None, model_id=pl.String, columns=pl.Int8)
     assert list(schema.columns()) == ["copy", "json", "model_id", "columns"]
-    assert list(schema.example_row()) == list(schema.arrow_schema().names) == list(schema.columns())
+    assert list(schema.example_rows()[0]) == list(schema.arrow_schema().names) == list(schema.columns())
 
 
 def test_examples_come_from_the_fields() -> None:
     """The row has the first of a field's examples, or a value of its dtype."""
-    row = Flower.example_row()
+    (row,) = Flower.example_rows()
     assert (row["name"], row["price"], row["width"]) == ("setosa", Decimal("1.50"), 1.0)
+
+
+def test_several_example_rows_take_all_examples() -> None:
+    """As many rows as the field with the most examples has; shorter lists repeat their last, and all of them must fit."""
+    schema = of(it=Annotated[pl.Int8, Field(examples=[1, 2, 3])], other=Annotated[pl.String, Field(examples=["a", "b"])], third=pl.Boolean)
+    rows = [{"it": 1, "other": "a", "third": True}, {"it": 2, "other": "b", "third": True}, {"it": 3, "other": "b", "third": True}]
+    assert schema.example_rows(several=True) == schema.example_batch(several=True).to_pylist() == rows
+    assert schema.example_rows() == schema.example_batch().to_pylist() == rows[:1]
+    wrong = of(it=Annotated[pl.Int8, Field(examples=[1, 300])])
+    assert wrong.example_rows() == [{"it": 1}]
+    with pytest.raises(Declaration, match="the example 300 is not a valid Int8"):
+        wrong.example_rows(several=True)
 
 
 @given(st.floats(allow_nan=False), st.none() | st.integers(-(2**31), 2**31 - 1), st.text())
@@ -228,4 +240,4 @@ def test_a_forgotten_annotation_is_named_with_what_to_write(value: object, says:
 def test_an_example_that_does_not_fit_is_refused() -> None:
     """It would appear in the example request, which must work."""
     with pytest.raises(Declaration, match="the example 'many' is not a valid Int64"):
-        of(it=Annotated[pl.Int64, Field(examples=["many"])]).example_row()
+        of(it=Annotated[pl.Int64, Field(examples=["many"])]).example_rows()

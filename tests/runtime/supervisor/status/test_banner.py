@@ -25,6 +25,14 @@ def test_the_announcement_has_models_paths_one_command_and_problems():
     assert "mounted" not in announce(state, [])
 
 
+def test_the_command_is_a_short_one():
+    """The first of the examples with the fewest rows; one with many rows cannot be read."""
+    rows = {"/long": 16, "/short": 1, "/other": 1}
+    endpoints = [EndpointSpec(path, path, [], None, None, 1, 1, Example({}, [{"x": 1}] * count)) for path, count in rows.items()]
+    text = announce(State(dist_path="d", address="http://x"), [Route(ReleaseSpec("iris", "0.1", endpoints), ["/w1.sock"])])
+    assert text.splitlines()[-1].startswith("Try: curl -s http://x/short ")
+
+
 def test_an_empty_dist_after_models_have_served_may_be_a_missing_mount():
     """The policies of the models are still there."""
     text = announce(State(dist_path="d", address="http://x", models=[ModelReport(name="iris")]), [])
