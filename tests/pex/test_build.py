@@ -56,6 +56,14 @@ def test_a_model_carries_the_version_that_it_asks_for(built_dist):
     assert found.stamp.provided["numpy"]
 
 
+def test_a_model_carries_packages_that_base_lacks(built_dist):
+    """forecast brings statsmodels with what that needs, but neither numpy, pandas nor scipy, nor matplotlib of its dev group."""
+    found = read_pex(next(built_dist.glob("forecast-*.pex")))
+    assert set(found.versions) == {"forecast", "statsmodels", "patsy", "formulaic", "interface-meta", "wrapt"}
+    assert {"numpy", "pandas", "scipy", "threadpoolctl"} <= set(found.stamp.provided)
+    assert check_pex(found, read_pex(next(built_dist.glob("base-*.pex")), checksums=False)) == []
+
+
 def test_stamps_name_the_base_and_the_wire(built_dist, base_pex, build_tiny_model):
     """The model's names the file that it was built on."""
     base = read_pex(base_pex, checksums=False)

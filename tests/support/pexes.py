@@ -9,7 +9,7 @@ from runtime.build.base import build_base
 from runtime.build.model import build_model
 
 ROOT = Path(__file__).parent.parent.parent
-MODELS = ("iris", "transactions", "legacy_iris")
+MODELS = ("iris", "transactions", "legacy_iris", "forecast")
 
 
 def cache():

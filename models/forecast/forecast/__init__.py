@@ -1,0 +1,1 @@
+"""Fits and forecasts many time series in the request, with exponential smoothing of statsmodels."""
