@@ -111,7 +111,7 @@ DistPath = Annotated[Path, AfterValidator(_folder)]
 StoreUrl = Annotated[str, AfterValidator(_store_url)]
 
 
-def _split_hosts(value: object) -> object:
+def split_hosts(value: object) -> object:
     """Returns the hosts in a list, or in a text that separates them by commas."""
     texts = value if isinstance(value, list | tuple) else [value]
     hosts = [host.strip() for text in texts for host in str(text).split(",")]
@@ -120,4 +120,4 @@ def _split_hosts(value: object) -> object:
     return tuple(dict.fromkeys(hosts))
 
 
-Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_hosts), MinLen(1)]
+Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_hosts), MinLen(1)]

@@ -22,6 +22,7 @@ from base.ipc.front_door_control import Configure, TlsFiles
 from base.ipc.metrics_report import MetricsConfig
 from base.telemetry.append_log import STDOUT
 from base.telemetry.emf import Emf
+from runtime.jobs.settings import JobSettings
 from runtime.model_state import ReadinessPolicy
 from runtime.setting_paths import (
     AbsolutePath,
@@ -71,7 +72,7 @@ _LIMITS = Configure()
 """Default limits of front doors, which development servers share."""
 
 
-class Settings(BaseSettings):
+class Settings(JobSettings):
     """All settings of one Pexdock. `load` makes it from all sources; the constructor reads neither environment nor file."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, validate_default=True, allow_inf_nan=False)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 _METAVARS = {"s": "SECONDS", "bytes": "SIZE", "path": "PATH", "url": "URL"} | dict.fromkeys(
-    ("rows", "port", "release", "parallel", "doors", "requests", "nice", "percent", "min", "max"), "N"
+    ("rows", "port", "release", "parallel", "doors", "requests", "nice", "percent", "min", "max", "attempts"), "N"
 )
 
 _LOG_QUEUED_MAX_BYTES = 4 * 1024 * 1024
@@ -32,7 +32,8 @@ class ServeCommand(click.Command):
         """Returns the options: one for each setting, `--config` and `--help`."""
         from runtime.settings import RENAMED, Settings  # noqa: PLC0415 - keeps pydantic out of `pexdock --help`
 
-        options = [_option(name, field) for name, field in Settings.model_fields.items()]
+        fields = sorted(Settings.model_fields.items(), key=lambda each: each[0].startswith("job_"))  # those of jobs last
+        options = [_option(name, field) for name, field in fields]
         renamed = [click.Option([_flag(name)], hidden=True) for name in RENAMED]  # `runtime.settings` answers with the new name
         return [*options, *renamed, *super().get_params(ctx)]
 

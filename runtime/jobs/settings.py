@@ -1,0 +1,66 @@
+"""The settings of stored jobs and of their webhooks. `runtime.settings` has all others, and loads them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
+from pydantic_settings import BaseSettings, NoDecode
+
+from runtime.jobs.store.interface import JobLimits
+from runtime.jobs.webhook_hosts import WebhookHosts
+from runtime.setting_paths import AbsolutePath, split_hosts
+
+_LIMITS = JobLimits()
+
+
+def _webhook_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    WebhookHosts(hosts)
+    return hosts
+
+
+class JobSettings(BaseSettings):
+    """Limits of stored jobs, and who may be told of them."""
+
+    job_attempts: int = Field(_LIMITS.attempts, ge=1, le=100, description="Times that a job may begin, since a crash may interrupt it.")
+    job_queue_max: int = Field(_LIMITS.queue_max, ge=1, le=1_000_000, description="Jobs that may wait; more get a 503.")
+    job_queue_client_max: int = Field(
+        _LIMITS.queue_client_max, ge=1, le=1_000_000, description="Jobs of one client (API key) that may wait; more get a 503."
+    )
+    job_queue_max_age_s: float = Field(_LIMITS.queue_max_age_s, gt=0, description="Time after which a job that still waits expires.")
+    job_bodies_max_bytes: ByteSize = Field(
+        ByteSize(_LIMITS.bodies_max_bytes), ge=1, description="Bodies of all jobs that wait or run; more get a 503."
+    )
+    job_results_max_bytes: ByteSize = Field(
+        ByteSize(_LIMITS.results_max_bytes), ge=1, description="Results of all jobs; beyond it, the oldest expire."
+    )
+    job_result_max_age_s: float = Field(_LIMITS.result_max_age_s, gt=0, description="Time after which the result of a job expires.")
+    job_record_max_age_s: float = Field(_LIMITS.record_max_age_s, gt=0, description="Time after which a job that has ended is forgotten.")
+    job_disk_min_free_bytes: ByteSize = Field(
+        ByteSize(_LIMITS.disk_min_free_bytes), ge=0, description="Free space on the disk of state_path below which jobs get a 503."
+    )
+    job_webhook_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_hosts), AfterValidator(_webhook_hosts)] = Field(
+        (),
+        description="Host that webhooks may call, or several: NAME or NAME:PORT, and networks in which their private addresses are.",
+    )
+    job_webhook_secret_path: AbsolutePath | None = Field(
+        None, description="File with the secret that signs webhooks, or a line for each of several; reloaded when it changes."
+    )
+    job_webhook_interval_ms: float = Field(500, ge=0, le=3_600_000, description="Shortest time between two webhook calls of one job.")
+    job_webhook_timeout_s: float = Field(10, gt=0, le=3600, description="Time limit of a webhook call.")
+    job_webhook_attempts: int = Field(8, ge=1, le=100, description="Calls after which a webhook that fails is given up.")
+
+    @property
+    def job_limits(self) -> JobLimits:
+        """Returns the limits of the store of jobs."""
+        return JobLimits(
+            attempts=self.job_attempts,
+            queue_max=self.job_queue_max,
+            queue_client_max=self.job_queue_client_max,
+            queue_max_age_s=self.job_queue_max_age_s,
+            bodies_max_bytes=int(self.job_bodies_max_bytes),
+            results_max_bytes=int(self.job_results_max_bytes),
+            result_max_age_s=self.job_result_max_age_s,
+            record_max_age_s=self.job_record_max_age_s,
+            disk_min_free_bytes=int(self.job_disk_min_free_bytes),
+        )
