@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -58,7 +59,7 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     attempts: int = 0
     release: str = ""
     cancel_requested: bool = False
-    error: dict[str, object] | None = None
+    error: dict[str, Any] | None = None
     result: ResultDocument | None = None
     client: str = ""
 

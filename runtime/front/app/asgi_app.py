@@ -39,7 +39,7 @@ class AsgiApp:
         self._service = service
         self.jobs = None if jobs is None else JobResource(jobs, service.routes, service.slow_bodies, send_timeout_s)
         self._send_timeout_s = send_timeout_s
-        self._pages = health.make_pages(service)
+        self._pages = health.make_pages(service, has_jobs=jobs is not None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request (the ASGI entry)."""

@@ -96,8 +96,8 @@ class PagesService(Protocol):
         """Returns whether a request with these headers may access more than health."""
 
 
-def make_pages(service: PagesService) -> FastAPI:
-    """Returns the FastAPI application for everything but predictions."""
+def make_pages(service: PagesService, *, has_jobs: bool = False) -> FastAPI:
+    """Returns the FastAPI application for everything but predictions and jobs. With jobs, the OpenAPI document has them."""
     app = FastAPI(title="Pexdock", version=base.__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(swagger_ui.SecurityHeadersMiddleware)
     swagger_ui.add_docs_page(app)
@@ -149,16 +149,18 @@ def make_pages(service: PagesService) -> FastAPI:
             if described != service.tables_applied or not document:
                 applied = service.tables_applied
                 # On a thread, since it takes 0.1 ms for each column.
-                document = await asyncio.to_thread(_document, app, service.documented, requires_keys=service.requires_keys)
+                document = await asyncio.to_thread(
+                    _document, app, service.documented, has_jobs=has_jobs, requires_keys=service.requires_keys
+                )
                 described = applied
             return Response(document, media_type="application/json")
 
     return app
 
 
-def _document(app: FastAPI, releases: list[ReleaseSpec], *, requires_keys: bool) -> bytes:
+def _document(app: FastAPI, releases: list[ReleaseSpec], *, has_jobs: bool, requires_keys: bool) -> bytes:
     own = get_openapi(title=app.title, version=app.version, routes=app.routes)
-    document = add_releases(own, releases)
+    document = add_releases(own, releases, has_jobs=has_jobs)
     return msgspec.json.encode(require_api_keys(document, OPEN) if requires_keys else document)
 
 

@@ -8,16 +8,18 @@ from typing import Any
 
 from base.ipc.release_spec import ReleaseSpec
 from runtime.front.openapi import request_headers
+from runtime.front.openapi.jobs import add_jobs, add_to_operation
 from runtime.front.openapi.operation import make_operation, request_row_schema
 from runtime.http import problem_schemas
 
 
-def add_releases(document: dict[str, Any], releases: Iterable[ReleaseSpec]) -> dict[str, Any]:
+def add_releases(document: dict[str, Any], releases: Iterable[ReleaseSpec], *, has_jobs: bool = False) -> dict[str, Any]:
     """Adds the endpoints of releases to a document and returns it.
 
     Args:
         document: OpenAPI 3.1 document of other operations; it is changed.
         releases: The releases in force.
+        has_jobs: Whether requests may become jobs.
     """
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
@@ -25,6 +27,8 @@ def add_releases(document: dict[str, Any], releases: Iterable[ReleaseSpec]) -> d
     components.setdefault("responses", {}).update(problem_schemas.response_components())
     components.setdefault("headers", {}).update(problem_schemas.HEADERS)
     components.setdefault("parameters", {}).update(request_headers.PARAMETERS)
+    if has_jobs:
+        add_jobs(document)
     names: set[str] = set(schemas)
     for release in releases:
         for endpoint in release.endpoints:
@@ -32,7 +36,10 @@ def add_releases(document: dict[str, Any], releases: Iterable[ReleaseSpec]) -> d
             names.add(name)
             if not endpoint.raw:
                 schemas[name] = request_row_schema(endpoint)
-            document["paths"][endpoint.path] = {"post": make_operation(release, endpoint, name)}
+            operation = make_operation(release, endpoint, name)
+            if has_jobs:
+                add_to_operation(operation, endpoint)
+            document["paths"][endpoint.path] = {"post": operation}
     return document
 
 

@@ -21,10 +21,13 @@ import base.service as svc
 import openapi_docs
 from base import errors
 from base.ipc import failure
+from base.ipc.release_spec import ReleaseSpec
 from base.schema import Schema
 from runtime.front.codecs import media_types
 from runtime.front.codecs.decoder import RowDecoder, decode_body
 from runtime.front.codecs.encoder import ResponseFormat
+from runtime.front.openapi.document import add_releases
+from runtime.front.openapi.security import require_api_keys
 from runtime.front.requests import hints, response_stream
 from runtime.front.requests.problems import problem_response
 
@@ -115,6 +118,24 @@ def test_the_document_is_valid_openapi(found: dict[str, Any]) -> None:
     """By the specification's own schema, and with every reference and every parameter of a path at its place."""
     validate(found)
     assert set(found["paths"]) == {each.path for each in ALL}
+
+
+def test_jobs_are_valid_openapi_and_every_request_may_become_one() -> None:
+    """Also with API keys, which all of their operations need; and only if the front door has jobs."""
+    spec = openapi_docs.spec_of({}, job=True)
+    empty = {"openapi": "3.1.0", "info": {"title": "Test", "version": "1"}, "paths": {}}
+    made = require_api_keys(add_releases(empty, [ReleaseSpec("tiny", "1.0", [spec])], has_jobs=True), ())
+    validate(made)
+    assert set(made["paths"]) == {"/p", "/jobs", "/jobs/{id}", "/jobs/{id}/result", "/jobs/{id}/events"}
+    for operations in made["paths"].values():
+        for operation in operations.values():
+            assert "401" in operation["responses"]
+    assert {"$ref": "#/components/parameters/Prefer"} in made["paths"]["/p"]["post"]["parameters"]
+    assert made["paths"]["/p"]["post"]["responses"]["202"] == {"$ref": "#/components/responses/JobAccepted"}
+    job = {"id": "a", "state": "queued", "model": "tiny", "target": "/p", "created_at": "2026-12-01T08:00:00Z", "place": 1}
+    schema = made["components"]["schemas"]["JobDocument"]
+    assert not openapi_docs.errors(made, schema, job)
+    assert openapi_docs.errors(made, schema, job | {"state": "waiting"})
 
 
 def test_constraints_and_texts_of_columns_are_shown(found: dict[str, Any]) -> None:
