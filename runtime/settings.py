@@ -188,6 +188,17 @@ class Settings(JobSettings):
         le=86400,
         description="Reject a request at once if its expected wait in the queue is longer than this.",
     )
+    job_workers: int = Field(1, ge=0, le=256, description="Jobs that run at a time, each on a worker of its own; 0 accepts no jobs.")
+    job_worker_nice: int = Field(15, ge=0, le=19, description="Extra niceness of job workers.")
+    job_worker_max_bytes: ByteSize = Field(
+        ByteSize(0), ge=0, description="Private memory that a job worker may allocate; 0 applies worker_max_bytes."
+    )
+    job_idle_s: float = Field(60, ge=0, le=86400, description="Time after which a job worker without work is stopped.")
+    job_timeout_s: float = Field(86400, gt=0, le=30 * 86400, description="Time limit of one attempt at a job.")
+    job_cancel_grace_s: float = Field(
+        10, ge=0, le=3600, description="Time after which a worker is replaced whose handler goes on with a cancelled job."
+    )
+    job_drain_s: float = Field(5, ge=0, le=86400, description="Time limit for running jobs when Pexdock stops; it may exceed drain_s.")
     priorities: bool = Field(_LIMITS.priorities, description="Let clients set the urgency of a request with the Priority header.")
     tls_cert_path: AbsolutePath | None = Field(None, description="PEM file with the server certificate and its chain; enables HTTPS.")
     tls_key_path: AbsolutePath | None = Field(None, description="PEM file with the private key, if tls_cert_path does not contain it.")

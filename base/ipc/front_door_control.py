@@ -1,4 +1,7 @@
-"""Control messages between a supervisor and its front doors. Pure. Both are started from the same base, so the messages need no version."""
+"""Control messages between a supervisor and its front doors and job runner. Pure.
+
+All are started from the same base, so the messages need no version.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +40,14 @@ class Route(msgspec.Struct, frozen=True):
         release_id: Distinguishes the release from every other, even from one of the same name and version with other content.
         failure_limit: Limit of the failed requests of a release on probation. The front door keeps to it and reports the outcomes of
             requests (`OutcomeReport`). None for other releases.
+        failure: Why no job worker can start, after several attempts; empty otherwise.
     """
 
     release: ReleaseSpec
     sockets: list[str]
     release_id: str = ""
     failure_limit: FailureLimit | None = None
+    failure: str = ""
 
 
 class MirrorSpec(msgspec.Struct, frozen=True):
@@ -107,6 +112,7 @@ class RoutingTable(msgspec.Struct, frozen=True, tag="routing_table", tag_field="
         splits: Model name → split, for models that have several routes.
         reserved: Paths of models without a route.
         paths_known: False while a model may have paths that are in neither `routes` nor `reserved`.
+        standby: IDs of further releases that run once the job runner demands workers of them.
     """
 
     generation: int
@@ -115,6 +121,7 @@ class RoutingTable(msgspec.Struct, frozen=True, tag="routing_table", tag_field="
     splits: dict[str, SplitSpec] = {}
     reserved: list[ReservedPath] = []
     paths_known: bool = True
+    standby: list[str] = []
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
@@ -168,6 +175,26 @@ class JobAccess(msgspec.Struct, frozen=True):
     streams_max: int = 256
 
 
+class JobRunnerConfig(msgspec.Struct, frozen=True):
+    """The settings of the job runner.
+
+    Attributes:
+        state_path: The folder with the folder of jobs.
+        limits: Limits of the store, by the names of `runtime.jobs.store.interface.JobLimits`.
+        workers: Limit of job workers, and so of jobs that run at a time.
+        timeout_s: Time limit of one attempt at a job, in seconds.
+        cancel_grace_s: Time in seconds after which a worker is replaced whose handler goes on with a cancelled job.
+        drain_s: Time limit for running jobs in seconds when Pexdock stops; the others are queued again.
+    """
+
+    state_path: str
+    limits: dict[str, int | float]
+    workers: int
+    timeout_s: float
+    cancel_grace_s: float
+    drain_s: float
+
+
 class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     """Supervisor → front door, before the first table: its limits. Again after a reload: new limits of bodies, connections and queues.
 
@@ -197,6 +224,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
         requests_sent_interval: Number of requests to a worker after which the front door reports them (`RequestsSent`); 0 for no reports.
         loop_turn_warn_ms: Time of the event loop's turns from which they are logged and reported, in milliseconds; 0 for none.
         jobs: None if there is no job runner, so that no request becomes a job.
+        job_runner: Settings of the job runner; None for a front door.
     """
 
     body_max_bytes: int = 32 * 1024**2
@@ -222,6 +250,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     requests_sent_interval: int = 0
     loop_turn_warn_ms: float = 0.0
     jobs: JobAccess | None = None
+    job_runner: JobRunnerConfig | None = None
 
 
 class Listening(msgspec.Struct, frozen=True, tag="listening", tag_field="type"):
@@ -302,8 +331,20 @@ class ModelsRequested(msgspec.Struct, frozen=True, tag="models_requested", tag_f
     models: list[str]
 
 
+class JobDemand(msgspec.Struct, frozen=True, tag="job_demand", tag_field="type"):
+    """Job runner → supervisor: the job workers that it needs. Replaces the previous message of this kind.
+
+    Attributes:
+        workers: Release id → number of job workers, at most `JobRunnerConfig.workers` in all.
+        busy: Sockets of the job workers that have a job, which are not stopped.
+    """
+
+    workers: dict[str, int]
+    busy: list[str] = []
+
+
 class ReportNotReady(msgspec.Struct, frozen=True, tag="report_not_ready", tag_field="type"):
-    """Supervisor → front door: report not ready and keep serving, so that load balancers stop sending."""
+    """Supervisor → front door: report not ready and keep serving, so that load balancers stop sending. A job runner begins no more jobs."""
 
 
 class AcceptAlso(msgspec.Struct, frozen=True, tag="accept_also", tag_field="type"):
@@ -335,6 +376,7 @@ FrontDoorMessage = (
     | WorkerUnhealthy
     | RequestsSent
     | ModelsRequested
+    | JobDemand
     | ReportNotReady
     | AcceptAlso
     | Ping

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from runtime.jobs.job import Job
 
@@ -51,7 +51,7 @@ class JobEvents:
         if job.state.is_final:
             self._forget_old(job.number, len(changes.kept))
 
-    async def follow(self, job: Job, after: int) -> AsyncIterator[tuple[int, Job]]:
+    async def follow(self, job: Job, after: int) -> AsyncGenerator[tuple[int, Job], None]:
         """Yields each change of a job with its number, up to the end of the job, which may have been before.
 
         Args:

@@ -1,15 +1,75 @@
-"""The job runner: accepts jobs, runs them on job workers, and answers what clients ask about them."""
+"""The job runner: accepts jobs, has them run, and answers what clients ask about them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from base.errors import Full, Unavailable
+from base.ipc.front_door_control import JobDemand, JobRunnerConfig, WorkerUnhealthy
+from base.jobs.attempt import Progress
+from runtime.job_runner.events import JobEvents
+from runtime.job_runner.releases import JobReleases
+from runtime.job_runner.scheduler import JobScheduler
+from runtime.job_runner.stored_jobs import StoredJobs
+from runtime.jobs.files import JobFiles
 from runtime.jobs.job import Job, JobState, Submission
+from runtime.jobs.store.interface import JobStore
+
+log = logging.getLogger(__name__)
+
+_TIDY_S = 60.0
+"""Interval at which results and jobs are removed that are too old, in seconds."""
 
 
 class JobRunner:
-    """Owns all jobs of one supervisor. All methods are called on its event loop."""
+    """Owns all jobs of one supervisor. All methods are called on its event loop.
+
+    Args:
+        store: The jobs.
+        files: Their files.
+        releases: The releases on which they run.
+        config: The settings of jobs.
+        send: Sends demands and reports on workers to the supervisor.
+
+    Attributes:
+        scheduler: Runs the jobs.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        files: JobFiles,
+        releases: JobReleases,
+        config: JobRunnerConfig,
+        send: Callable[[JobDemand | WorkerUnhealthy], None],
+    ) -> None:
+        self._stored = StoredJobs(store, files, self._publish)
+        self.scheduler = JobScheduler(self._stored, releases, config, on_progress=self._on_progress, send=send)
+        self._events = JobEvents()
+        self._tidying: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Queues the jobs that wait since before, and begins to remove what is too old."""
+        for job in await self._stored.run(self._stored.store.waiting):
+            self.scheduler.enqueue(job)
+        self._tidying = asyncio.get_running_loop().create_task(self._tidy())
+
+    async def drain(self) -> None:
+        """Waits until no job runs any more, and closes the store."""
+        self.scheduler.begin_drain()
+        await self.scheduler.wait_drained()
+        if self._tidying is not None:
+            self._tidying.cancel()
+        await self._stored.run(self._stored.store.close)
+
+    # ---- requests of clients
 
     async def submit(self, submission: Submission) -> tuple[Job, bool]:
         """Stores a job, and returns it once that survives a power cut.
@@ -21,7 +81,10 @@ class JobRunner:
             Conflict: The client has another job with this id.
             Full: The disk or the queue has no room. Nothing was stored, and the caller removes the body.
         """
-        raise NotImplementedError
+        job, is_new = await self._stored.run(partial(self._stored.store.add, submission))
+        if job.state is JobState.QUEUED and job.number not in self.scheduler:
+            self.scheduler.enqueue(job)
+        return job, is_new
 
     async def get(self, client: str, job_id: str) -> Job:
         """Returns a job of a client as it is now.
@@ -29,7 +92,7 @@ class JobRunner:
         Raises:
             NotFound: The client has no such job.
         """
-        raise NotImplementedError
+        return await self._stored.run(partial(self._stored.store.get, client, job_id))
 
     async def list_jobs(
         self, client: str | None, *, states: Collection[JobState] = (), model: str = "", before: int | None = None, count_max: int = 100
@@ -43,7 +106,8 @@ class JobRunner:
             before: Only jobs with lower numbers, which continues a list.
             count_max: Limit of their number.
         """
-        raise NotImplementedError
+        find = partial(self._stored.store.list_jobs, client=client, states=states, model=model, before=before, limit=count_max)
+        return await self._stored.run(find)
 
     async def cancel(self, client: str, job_id: str) -> Job:
         """Cancels a job, unless it has ended, and returns it. One that runs ends once its handler has returned or its worker is gone.
@@ -51,12 +115,49 @@ class JobRunner:
         Raises:
             NotFound: The client has no such job.
         """
-        raise NotImplementedError
+        job = await self._stored.run(partial(self._stored.store.request_cancel, client, job_id))
+        if job.state is JobState.RUNNING:
+            self.scheduler.cancel(job.number)
+        elif job.state is JobState.CANCELLED:
+            self.scheduler.forget(job.number)
+            self._publish(job)
+        return job
+
+    async def follow(self, client: str, job_id: str, after: int) -> AsyncGenerator[tuple[int, Job], None]:
+        """Yields the job after each change whose number is higher than `after`, up to its end; skips those that are forgotten.
+
+        Raises:
+            NotFound: The client has no such job.
+        """
+        job = await self.get(client, job_id)
+        async with aclosing(self._events.follow(job, after)) as changes:
+            async for change in changes:
+                yield change
 
     def jobs_before(self, job: Job) -> int:
         """Returns the number of jobs that begin before a job that is queued."""
-        raise NotImplementedError
+        return self.scheduler.jobs_before(job.number)
 
     def result_path(self, job: Job) -> Path:
         """Returns the file with the result of a job that is done."""
-        raise NotImplementedError
+        return self._stored.files.result(job.number)
+
+    # ---- changes
+
+    def _on_progress(self, job: Job, progress: Progress) -> None:
+        self._stored.store.set_progress(job.number, progress.fraction, progress.message)
+        self._publish(replace(job, fraction=progress.fraction, message=progress.message))
+
+    def _publish(self, job: Job) -> None:
+        """Tells those who follow a job of its change."""
+        self._events.publish(job)
+
+    async def _tidy(self) -> None:
+        while True:
+            try:
+                for job in await self._stored.run(self._stored.store.tidy):
+                    self.scheduler.forget(job.number)
+                    self._publish(job)
+            except (Full, Unavailable) as exc:
+                log.warning("old jobs cannot be removed now: %s", exc)
+            await asyncio.sleep(_TIDY_S)

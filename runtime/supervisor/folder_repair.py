@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from base.errors import PexdockError
 from runtime.blocking import BlockingThreads
@@ -35,16 +35,21 @@ class FolderRepair:
         releases: All releases, whose workers have sockets and folders.
         policies: The stored traffic policies.
         restore_state_file: Writes the state file again if it was removed.
-        restore_admin_socket: Binds the socket of the admin API again if it was removed.
+        restore_sockets: Make the sockets of the admin API and of the job runner again if they were removed.
     """
 
     def __init__(
-        self, context: ReleaseContext, releases: ReleaseSet, policies: PolicyStore, restore_state_file: Step, restore_admin_socket: Step
+        self,
+        context: ReleaseContext,
+        releases: ReleaseSet,
+        policies: PolicyStore,
+        restore_state_file: Step,
+        restore_sockets: Sequence[Step],
     ) -> None:
         self._context = context
         self._releases = releases
         self._policies = policies
-        self._in_run_dir: list[Step] = [restore_admin_socket, self._restore_sockets, restore_state_file]
+        self._in_run_dir: list[Step] = [*restore_sockets, self._restore_worker_sockets, restore_state_file]
         self._disk = BlockingThreads(1, f"run_path ({context.run_dir.path})")
         self._scratch_disk = BlockingThreads(1, f"scratch_path ({context.sandbox.scratch_path})")
         self._timer: asyncio.TimerHandle | None = None
@@ -105,7 +110,7 @@ class FolderRepair:
         for restore in self._in_run_dir:
             await restore()
 
-    async def _restore_sockets(self) -> None:
+    async def _restore_worker_sockets(self) -> None:
         for worker in self._releases.workers:
             await worker.run.restore_socket()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from base.ipc.front_door_control import Configure
+from base.ipc.front_door_control import Configure, JobAccess
 from runtime.settings import Settings
+from runtime.supervisor.host.run_dir import JOBS
 from runtime.supervisor.processes.recycling import requests_sent_interval
 
 
@@ -32,4 +33,5 @@ def front_door_config(settings: Settings) -> Configure:
         api_keys_path=None if settings.api_keys_path is None else str(settings.api_keys_path),
         loop_turn_warn_ms=settings.loop_turn_warn_ms,
         requests_sent_interval=requests_sent_interval(settings.worker_recycle_requests),
+        jobs=JobAccess(str(settings.run_path / JOBS), str(settings.state_path)) if settings.job_workers else None,
     )

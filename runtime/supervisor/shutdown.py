@@ -14,6 +14,7 @@ from typing import Any
 
 from runtime.http.listener_drain import refuse_connections
 from runtime.supervisor.fleet.fleet import Fleet
+from runtime.supervisor.job_runner import JobRunnerChild
 from runtime.supervisor.processes.child import Child
 from runtime.supervisor.processes.front_doors import FrontDoorGroup
 
@@ -26,6 +27,10 @@ _REAP_S = 5.0
 _SAME_REQUEST_S = 1.0
 """Time after the first signal within which others belong to it, in seconds. `timeout` signals its child, and then its whole group;
 service managers may send SIGHUP after SIGTERM."""
+
+
+_GIVE_BACK_S = 2.0
+"""Time for the job runner to note which jobs it gives back, in seconds."""
 
 
 class Shutdown:
@@ -79,17 +84,25 @@ class Shutdown:
             self._hurried.set()
 
     async def run(
-        self, fleet: Fleet, front_doors: FrontDoorGroup, clients: Sequence[socket.socket], children: Callable[[], list[Child]]
+        self,
+        fleet: Fleet,
+        front_doors: FrontDoorGroup,
+        job_runner: JobRunnerChild,
+        clients: Sequence[socket.socket],
+        children: Callable[[], list[Child]],
     ) -> None:
-        """Answers the requests in flight, then stops the front doors, and once none is left, the workers.
+        """Answers the requests in flight, then stops the front doors, the job runner once none asks it any more, and at last the workers.
 
         Args:
             fleet: The fleet, which is stopped.
             front_doors: The front doors.
+            job_runner: The job runner, which has begun meanwhile to wait for its jobs or give them back.
             clients: Listening sockets of the front doors, which are closed.
             children: Returns all processes that run now.
         """
-        deadline = time.monotonic() + self._drain_s
+        began_s = time.monotonic()
+        deadline = began_s + self._drain_s
+        job_runner.report_not_ready()
         if self.pre_stop_delay_s:
             front_doors.report_not_ready()
             with contextlib.suppress(asyncio.TimeoutError):
@@ -100,6 +113,9 @@ class Shutdown:
         for listener in clients:  # each front door has its own descriptor; once the last one exits, clients are refused at once
             listener.close()
         await self._wait_exited(front_doors.children, deadline)
+        job_runner.drain()
+        jobs_deadline = max(deadline, began_s + job_runner.drain_s + _GIVE_BACK_S)
+        await self._wait_exited(job_runner.children, jobs_deadline)
         fleet.stop_workers()
         last = children()
         await self._wait_exited(last, deadline)

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Protocol
 
 from base.backoff import Backoff
 from base.errors import PexdockError
-from base.ipc.front_door_control import ModelsRequested, ModelStates, RequestsSent, WorkerUnhealthy
+from base.ipc.front_door_control import JobDemand, ModelsRequested, ModelStates, RequestsSent, WorkerUnhealthy
 from base.ipc.metrics_report import MetricsReport
 from base.telemetry.loop_watchdog import LoopWatchdog
 from base.telemetry.reports import process_report
@@ -30,6 +30,7 @@ from runtime.supervisor.folder_repair import FolderRepair
 from runtime.supervisor.front_door_config import front_door_config
 from runtime.supervisor.host.log_buffer import set_shown_level
 from runtime.supervisor.host.process_tree import ZombieReaper, kill_descendants
+from runtime.supervisor.job_runner import JobRunnerChild, job_runner_config
 from runtime.supervisor.processes.child import Child
 from runtime.supervisor.processes.front_door import FrontDoorReport, FrontDoorTiming
 from runtime.supervisor.processes.front_doors import FrontDoorGroup
@@ -96,7 +97,7 @@ class Supervisor:
         self._settings, self._report_metrics, self._clients = settings, context.report, [each for door in clients for each in door]
         self._reopen_metrics = reopen_metrics
         self._start_limiter = context.start_limiter
-        self._published_generation = 0
+        self._published_generation = self._published_job_generation = 0
         self._published_states: ModelStates | None = None
         threads = BlockingThreads(settings.start_parallel)
         self.fleet = Fleet(context, threads, store, self._on_changed)
@@ -105,6 +106,7 @@ class Supervisor:
         backoff = Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         timing = FrontDoorTiming(backoff, settings.start_timeout_s, settings.unresponsive_s)
         self._front_doors = FrontDoorGroup(clients, front_door_config(settings), timing, self._on_changed, self._on_front_door_message)
+        self._job_runner = JobRunnerChild(context.run_dir.path, settings, self._on_changed, self._on_front_door_message)
         self._mirror_loop = _mirror_loop(settings, self._on_changed)
         self._reporter = StateReporter(settings, clients[0], self.fleet, self._front_doors, self._mirror_loop)
         self.publisher = StatePublisher(context.run_dir, self._reporter.make_state, show)
@@ -129,19 +131,15 @@ class Supervisor:
         zombies.start()
         watching = loop.create_task(self._watch_dist())
         stopping = loop.create_task(self.shutdown.requested.wait())
-        folders = FolderRepair(self._context, self.fleet.releases, self.fleet.records.store, self.publisher.restore_file, admin.restore)
-        file_watches = [loop.create_task(folders.run()), loop.create_task(self._cache_repair.run())]
-        if self._settings.emf_path is not None:
-            file_watches.append(loop.create_task(watch_log(self._settings.emf_path, self._reopen_metrics)))
-        if self._trust_files is not None:
-            file_watches.append(loop.create_task(self._trust_files.run()))
+        file_watches = [loop.create_task(watch) for watch in self._file_watches(admin)]
         try:
             self._front_doors.start()
+            self._job_runner.activate()
             self._state_metrics.start()
             await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
             self.fleet.states.stop()
             self.publisher.publish()
-            await self.shutdown.run(self.fleet, self._front_doors, self._clients, self._children)
+            await self.shutdown.run(self.fleet, self._front_doors, self._job_runner, self._clients, self._children)
         finally:
             self._state_metrics.stop()
             stopping.cancel()
@@ -152,6 +150,7 @@ class Supervisor:
                 child.close()
             zombies.stop()
             kill_descendants()
+            self._job_runner.close()
             await admin.close()  # after the children, since workers answer its requests; this does not wait for its clients
             await self._finish_writes()
         with contextlib.suppress(asyncio.CancelledError):
@@ -164,6 +163,17 @@ class Supervisor:
         """Returns the state, after all decisions that follow from the events so far."""
         self.fleet.decide_pending()
         return self._reporter.make_state()
+
+    def _file_watches(self, admin: AdminServer) -> list[Coroutine[None, None, None]]:
+        """Returns what restores or reads files again that somebody removes or changes."""
+        sockets = (admin.restore, self._job_runner.restore_socket)
+        folders = FolderRepair(self._context, self.fleet.releases, self.fleet.records.store, self.publisher.restore_file, sockets)
+        watches = [folders.run(), self._cache_repair.run()]
+        if self._settings.emf_path is not None:
+            watches.append(watch_log(self._settings.emf_path, self._reopen_metrics))
+        if self._trust_files is not None:
+            watches.append(self._trust_files.run())
+        return watches
 
     async def _watch_dist(self) -> None:
         """Watches dist/, and mirrors an object store into it if one is set. An unreachable store delays only the start."""
@@ -191,7 +201,7 @@ class Supervisor:
     def _children(self) -> list[Child]:
         """Returns all processes that run now."""
         workers = [worker.child for worker in self.fleet.releases.workers]
-        return [child for child in workers if child is not None] + self._front_doors.children
+        return [child for child in workers if child is not None] + self._front_doors.children + self._job_runner.children
 
     def _apply_settings(self, settings: Settings) -> None:
         """Applies settings that were read again. Front doors read their keys and certificates again, too."""
@@ -200,6 +210,7 @@ class Supervisor:
         self._sweeper.max_bytes = int(settings.cache_max_bytes)
         self.shutdown.pre_stop_delay_s = settings.pre_stop_delay_s
         self._front_doors.configure(front_door_config(settings))
+        self._job_runner.configure(job_runner_config(settings))
         self.fleet.schedule_decision()  # it looks at trusted keys and digests again
         set_shown_level(settings.log_level)
 
@@ -214,6 +225,8 @@ class Supervisor:
         elif isinstance(message, ModelsRequested):
             for model in message.models:
                 self._start_limiter.prefer(model)
+        elif isinstance(message, JobDemand):
+            self.fleet.job_demands.set_demand(message)
         elif isinstance(message, WorkerUnhealthy | RequestsSent):
             for worker in self.fleet.releases.workers:
                 worker.on_front_door_report(message)
@@ -231,10 +244,15 @@ class Supervisor:
         if states != self._published_states:
             self._published_states = states
             self._front_doors.publish_states(states)
+            self._job_runner.publish_states(states)
         if table.generation > self._published_generation:
             self._published_generation = table.generation
             self._front_doors.publish_table(table)
-        self.fleet.drain_unrouted_workers(self._front_doors.has_drained)
+        jobs = self.fleet.job_table
+        if jobs.generation > self._published_job_generation:
+            self._published_job_generation = jobs.generation
+            self._job_runner.publish_table(jobs)
+        self.fleet.drain_unrouted_workers(self._front_doors.has_drained, self._job_runner.has_drained)
         self.publisher.publish()
         if table.startup_complete and not self.shutdown.requested.is_set() and self._front_doors.applied_generation >= table.generation:
             self.publisher.announce(table)

@@ -83,7 +83,7 @@ class InferenceRequest(Timed):
         self.id = request_id
         if context is None:
             self.encoded_parameters = target.parameters
-            self.group: Hashable = (target.parameters, rows.shape) if rows.shape else target.group
+            self.group: Hashable = (*target.group, rows.shape) if rows.shape else target.group
         else:
             self.encoded_parameters = b"[" + target.parameters + b"," + msgspec.json.encode(context) + b"]"
             self.group = (target.parameters, rows.shape, request_id)

@@ -31,6 +31,7 @@ class Target:
         refusal: The error of a query that the endpoint does not take; None if it does. If a traffic split chooses another release, that
             one may take it.
         admitted: Whether the parameters need no check by a worker, or have passed it.
+        group: Requests of equal groups, and of the same shape, may share a batch.
         split: Whether a traffic split chooses the release; the endpoint is then only the first choice.
 
     Raises:
@@ -55,7 +56,7 @@ class Target:
         self.admitted = not spec.checks_parameters and self.refusal is None
         self.split = False
         self.parameters = msgspec.json.encode({**parameters, **of_query}, order="sorted")
-        self.group: Hashable = (self.parameters, "")
+        self.group: tuple[Hashable, ...] = (self.parameters,)
         check_parameter_bytes(self.parameters)
 
     def require_valid(self) -> None:

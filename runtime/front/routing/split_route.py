@@ -141,16 +141,21 @@ class ReleaseSelector(Selector):
         fallback = route.fallback_target
         if not up and fallback is not None and fallback.endpoint.release.takes_requests:
             return Selection(self._head_for(fallback.endpoint.release.id), None)
-        up = up or list(route.weights)
-        if ranking is not None:
-            chosen = next(each for each in ranking if each in up)
-        elif len(up) == 1:
-            chosen = up[0]
-        else:
-            chosen = up[choose_weighted([route.weights[each] for each in up], route.split.sequence.next_point())]
-        head = self._head_for(chosen)
+        head = self._head_for(self._choose(up or list(route.weights), ranking))
         reusable = rows is not None and head.target.endpoint.decodes_like(route.primary_target.endpoint)
         return Selection(head, rows if reusable else None)
+
+    def select_by_weight(self) -> RequestHead:
+        """Returns the head for a release that is chosen whether it is up or not, since its workers are started afterwards."""
+        return self._head_for(self._choose(list(self._route.weights), self._ranking))
+
+    def _choose(self, candidates: Sequence[str], ranking: Sequence[str] | None) -> str:
+        route = self._route
+        if ranking is not None:
+            return next(each for each in ranking if each in candidates)
+        if len(candidates) == 1:
+            return candidates[0]
+        return candidates[choose_weighted([route.weights[each] for each in candidates], route.split.sequence.next_point())]
 
     def _head_for(self, release_id: str) -> RequestHead:
         head = self._heads.get(release_id)

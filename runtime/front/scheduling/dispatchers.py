@@ -18,6 +18,7 @@ from runtime.front.scheduling.endpoint_queue import EndpointQueue
 from runtime.front.scheduling.failover import Failover
 from runtime.front.telemetry.metrics import FrontMetrics
 from runtime.front.telemetry.outcomes import OutcomeCounters
+from runtime.front.workers.in_flight import IN_FLIGHT_MAX
 from runtime.front.workers.link import WorkerLink
 
 
@@ -39,6 +40,7 @@ class Dispatchers:
     Attributes:
         limits: As given.
         report_interval_requests: Number of requests to one worker between two reports of that number.
+        batches_max: Limit of the batches that one worker has to compute.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Dispatchers:
         self._outcomes = outcomes
         self._report = report
         self.report_interval_requests = sys.maxsize
+        self.batches_max = IN_FLIGHT_MAX
         self._current, self._prepared = list[Dispatcher](), list[Dispatcher]()
         self._loaded: list[ServedRelease] = []
         self._retiring: set[Dispatcher] = set()
@@ -113,6 +116,11 @@ class Dispatchers:
             self._retiring.add(dispatcher)
             dispatcher.retire(partial(self._retiring.discard, dispatcher))
         return links
+
+    def busy_sockets(self) -> list[str]:
+        """Returns the sockets of the workers that have a batch."""
+        links = (link for dispatcher in (*self._current, *self._retiring) for link in dispatcher.workers.every_link())
+        return [link.path for link in links if link.in_flight.batches]
 
     async def wait_drained(self) -> None:
         """Waits until no request waits for a worker of a release that is already removed. Time limits of requests limit this wait."""
@@ -172,6 +180,7 @@ class Dispatchers:
         release = next(loaded, None) or self._make_release(route)
         dispatcher = Dispatcher(release, self.limits, self._deadlines, self._failover, self._report, self._metrics)
         dispatcher.report_interval_requests = self.report_interval_requests
+        dispatcher.batches_max = self.batches_max
         return dispatcher
 
 

@@ -13,7 +13,6 @@ from collections import deque
 from base.errors import Full, HandlerFailed, Unavailable
 from runtime.front.requests.parameter_check import ParameterCheck
 from runtime.front.workers.events import WorkItem
-from runtime.front.workers.in_flight import IN_FLIGHT_MAX
 from runtime.front.workers.link import WorkerLink
 from runtime.front.workers.pool import WorkerPool
 
@@ -61,12 +60,12 @@ class Quarantine:
                 self.waiting.popleft()
             work = link.in_flight
             if self.waiting:
-                work.batches_max = 1
+                work.reserve(for_suspects=True)
                 if link.up and work.is_idle:
                     self._send(link, self.waiting.popleft())
             elif not work.busy:
-                work.batches_max = IN_FLIGHT_MAX
-            self.is_active = self.is_active or work.batches_max == 1
+                work.reserve(for_suspects=False)
+            self.is_active = self.is_active or work.is_reserved
 
     def take_all(self) -> list[WorkItem]:
         """Removes and returns all suspects that wait."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from base.errors import PexdockError
 from runtime.front.requests.parameter_check import ParameterCheck
 from runtime.front.requests.request import InferenceRequest
+from runtime.front.workers.in_flight import IN_FLIGHT_MAX
 
 WorkItem = InferenceRequest | ParameterCheck
 """Work that is lost when its worker exits."""
@@ -18,7 +19,10 @@ class WorkerEvents:
     Attributes:
         capacity_wanted: Whether links call `on_capacity`.
         report_interval_requests: Number of requests to one worker between two calls of `on_requests_sent`.
+        batches_max: Limit of the batches that one worker has to compute.
     """
+
+    batches_max = IN_FLIGHT_MAX
 
     def __init__(self, report_interval_requests: int) -> None:
         self.capacity_wanted = False

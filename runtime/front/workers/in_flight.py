@@ -62,15 +62,22 @@ class InFlightTable:
         computing_rows: Number of rows in the batches that it has to compute.
         batches_max: Limit of `busy`.
         next_number: Number of the next batch or check.
+        is_reserved: Whether it is reserved for suspects.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, batches_max: int = IN_FLIGHT_MAX) -> None:
         self.batches: dict[int, InFlightBatch] = {}
         self.checks: dict[int, ParameterCheck] = {}
         self.busy = self.computing_rows = 0
-        self.batches_max = IN_FLIGHT_MAX
+        self.batches_max = self._usual_batches_max = batches_max
+        self.is_reserved = False
         self._last_reply_s = 0.0
         self.next_number = 1
+
+    def reserve(self, *, for_suspects: bool) -> None:
+        """Reserves the worker for suspects, which it gets one at a time, or frees it for all work."""
+        self.is_reserved = for_suspects
+        self.batches_max = 1 if for_suspects else self._usual_batches_max
 
     @property
     def is_empty(self) -> bool:

@@ -68,7 +68,7 @@ class WorkerLink:
         self._release = release
         self._events = events
         self.up = self.retiring = False
-        self.in_flight = InFlightTable()
+        self.in_flight = InFlightTable(events.batches_max)
         self._unreported_requests = 0
         self._welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._channel = WorkerChannel(path, release.budget, self._on_message, self._on_broken)

@@ -111,6 +111,6 @@ class WorkerPool:
         able = [
             (link.in_flight.busy, len(link.in_flight.batches), len(link.in_flight.checks), index, link)
             for index, link in enumerate(self.links.values())
-            if link.up and link.in_flight.batches_max > 1 and len(link.in_flight.checks) < CHECKS_PER_WORKER_MAX
+            if link.up and not link.in_flight.is_reserved and len(link.in_flight.checks) < CHECKS_PER_WORKER_MAX
         ]
         return min(able)[-1] if able else None

@@ -15,6 +15,8 @@ from runtime.supervisor.dist.stability import FileRemoved, FileStable
 from runtime.supervisor.fleet.admission import Admission
 from runtime.supervisor.fleet.base_choice import choose_bases
 from runtime.supervisor.fleet.file_claims import FileClaims
+from runtime.supervisor.fleet.job_demand import JobDemands
+from runtime.supervisor.fleet.job_table import JobTableBuilder
 from runtime.supervisor.fleet.path_owners import PathOwners
 from runtime.supervisor.fleet.routing_table import RoutingTableBuilder
 from runtime.supervisor.releases.managed_release import ManagedRelease
@@ -51,6 +53,7 @@ class Fleet:
         orders: Carries out the orders of operators.
         states: The states of all models.
         shifter: Shifts the traffic of models, and handles the reports of front doors.
+        job_demands: Starts and stops job workers.
     """
 
     def __init__(self, context: ReleaseContext, threads: BlockingThreads, store: PolicyStore, on_decided: Callable[[], None]) -> None:
@@ -65,10 +68,12 @@ class Fleet:
         self.releases = ReleaseSet()
         self.records = TrafficRecords(store, self.releases)
         self._routing = RoutingTableBuilder(self.records)
+        self._job_routing = JobTableBuilder(self.releases)
         self._paths = PathOwners(self.records, self.releases)
         self.states = ModelStateTracker(self.records, ReadinessPolicy.parse(settings.readiness))
         self.orders = TrafficOrders(self.records, self.schedule_decision)
         self.shifter = TrafficShifter(self.records, probation_rules(settings), settings.rollback_window_s, self.schedule_decision)
+        self.job_demands = JobDemands(self.releases, settings.job_workers, settings.job_idle_s, self.schedule_decision)
         self._claims = FileClaims(self.releases)
         self._admission = Admission(context, threads, self.releases, self._claims, self._new_release, self.schedule_decision)
 
@@ -76,6 +81,11 @@ class Fleet:
     def table(self) -> RoutingTable:
         """Returns the newest routing table."""
         return self._routing.table
+
+    @property
+    def job_table(self) -> RoutingTable:
+        """Returns the newest routing table of the job runner."""
+        return self._job_routing.table
 
     def on_dist_events(self, events: Sequence[FileStable | FileRemoved], unsettled: set[str]) -> None:
         """Handles events of dist/. The first call has the files that were there at the start.
@@ -95,15 +105,18 @@ class Fleet:
                     self._claims.release_file(name)
         self.schedule_decision()
 
-    def drain_unrouted_workers(self, has_drained: Callable[[int], bool]) -> None:
+    def drain_unrouted_workers(self, has_drained: Callable[[int], bool], has_drained_jobs: Callable[[int], bool]) -> None:
         """Drains the retired workers that no request can reach any more.
 
         Args:
             has_drained: Returns whether no front door still uses a table before this generation.
+            has_drained_jobs: Returns the same about the job runner and its tables.
         """
-        for worker in self.releases.workers:
-            if has_drained(worker.retired_generation):
-                worker.on_unrouted()
+        for managed in self.releases:
+            for workers, is_unrouted in ((managed.workers, has_drained), (managed.job_workers, has_drained_jobs)):
+                for worker in workers.processes:
+                    if is_unrouted(worker.retired_generation):
+                        worker.on_unrouted()
 
     def stop(self) -> None:
         """Stops all preparation and decisions. Workers keep running until `stop_workers`."""
@@ -111,10 +124,11 @@ class Fleet:
         self._admission.stop()
 
     def stop_workers(self) -> None:
-        """Drains every worker, once no front door is left."""
+        """Drains every worker, once neither a front door nor the job runner is left."""
         for managed in self.releases:
             managed.workers.retire_all()
-        self.drain_unrouted_workers(lambda _: True)
+            managed.job_workers.stop()
+        self.drain_unrouted_workers(lambda _: True, lambda _: True)
 
     def serving_release(self, model: str) -> ManagedRelease | None:
         """Returns the release of a model that receives most of its requests; None if no release serves."""
@@ -144,6 +158,7 @@ class Fleet:
             self._admission.readmit_trusted()
             choose_bases(self.releases)
             self._apply_plans()
+        self._job_routing.update(self.table)
         self._on_decided()
         self.records.store.write_changes()
 
@@ -198,7 +213,8 @@ class Fleet:
         bases_in_use = [managed.files.base for managed in self.releases if managed.release.is_model]
         for managed in self.releases:
             managed.workers.drop_stopped()
-            if not managed.release.in_place and not managed.workers.processes:
+            managed.job_workers.drop_stopped()
+            if not managed.release.in_place and not managed.has_workers:
                 unused_base = managed.files.is_base and (managed.files.base is None or managed.files.base not in bases_in_use)
                 if unused_base or (managed.release.state in _IDLE and not self._may_roll_back_to(managed.release)):
                     managed.leave(ReleaseEvent.STOPPED, "")
@@ -226,5 +242,6 @@ class Fleet:
             self._context,
             self.schedule_decision,
             lambda: self._routing.generation_without(release),
+            self._job_routing.next_generation,
             initial=not self.table.startup_complete,
         )

@@ -1,4 +1,4 @@
-"""Lowers the scheduling priority of a process while it starts, so that serving processes go first. Runs in the supervisor.
+"""Lowers the scheduling priority of processes that start or run jobs, so that serving ones go first. Runs in the supervisor.
 
 Every process may raise its niceness, but lowering it again requires the capability CAP_SYS_NICE or the limit RLIMIT_NICE; without them the
 niceness is not changed. If the kernel schedules sessions as groups (autogroup), niceness counts only within a session, and each worker
@@ -30,6 +30,15 @@ def can_restore_niceness() -> bool:
         return True
     limit, _ = resource.getrlimit(resource.RLIMIT_NICE)
     return limit == resource.RLIM_INFINITY or 20 - limit <= os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def lower_priority(pid: int, extra: int) -> None:
+    """Gives a process that was just started extra niceness for good, and its session, which it leads."""
+    with contextlib.suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, pid, min(os.getpriority(os.PRIO_PROCESS, 0) + extra, 19))
+    group = _group_niceness(pid)
+    if group is not None:
+        _set_group_niceness(pid, min(group + extra, 19))
 
 
 class LoweredPriority:

@@ -20,6 +20,7 @@ LOCK = "lock"
 STATE = "state.json"
 SOCKET_SUFFIX = ".sock"
 ADMIN = f"admin{SOCKET_SUFFIX}"
+JOBS = f"jobs{SOCKET_SUFFIX}"
 
 _LOCK_ATTEMPTS = 100
 """Each fails only if another supervisor removes the folder at that very instant, so that even a few in a row mean something else."""

@@ -20,6 +20,7 @@ from base.ipc.control import ControlMessage, Drain
 from base.ipc.front_door_control import (
     AcceptAlso,
     Configure,
+    JobDemand,
     Listening,
     MirrorReport,
     ModelsRequested,
@@ -42,7 +43,7 @@ from runtime.supervisor.processes.child import INTERPRETER, Child, ProcessSpec, 
 
 log = logging.getLogger(__name__)
 
-FrontDoorReport = MetricsReport | OutcomeReport | MirrorReport | WorkerUnhealthy | RequestsSent | ModelsRequested
+FrontDoorReport = MetricsReport | OutcomeReport | MirrorReport | WorkerUnhealthy | RequestsSent | ModelsRequested | JobDemand
 """Messages that front doors send without a request."""
 
 
@@ -85,7 +86,7 @@ class Listeners(NamedTuple):
 
 
 class FrontDoorChild:
-    """One front door, and the routing table that it should have.
+    """One front door, and the routing table that it should have. It is the base class of the job runner's.
 
     Args:
         name: Name in the log.
@@ -150,7 +151,7 @@ class FrontDoorChild:
         """Spawns the process, and sends it its configuration and the routing table."""
         try:
             with _stdout_for_child(wanted=self._limits.access_log == STDOUT) as stdout_fd:
-                argv, additions = front_door_command(self.listen_fds, stdout_fd)
+                argv, additions = self._make_command(self.listen_fds, stdout_fd)
                 env = child_environment(os.environ, additions)
                 inherited = [*self.listen_fds, *(listener.fileno() for listener in self._listeners.others), stdout_fd]
                 spec = ProcessSpec(argv, env, inherited, None, self._timing.unresponsive_s, INTERPRETER)
@@ -170,6 +171,9 @@ class FrontDoorChild:
         child.send(self._table)
         if self._not_ready:
             child.send(ReportNotReady())
+
+    def _make_command(self, listen_fds: Sequence[int], stdout_fd: int) -> tuple[list[str], dict[str, str]]:
+        return front_door_command(listen_fds, stdout_fd)
 
     def report(self) -> FrontDoorStatus:
         """Returns the state of the process for people."""
@@ -230,7 +234,7 @@ class FrontDoorChild:
                 self.applied_generation = generation
             case RoutesDrained(generation):
                 self._drained_generation = max(self._drained_generation, generation)
-            case MetricsReport() | OutcomeReport() | MirrorReport() | WorkerUnhealthy() | RequestsSent() | ModelsRequested():
+            case _ if isinstance(message, FrontDoorReport):
                 self._on_report(message)
                 return
             case _:

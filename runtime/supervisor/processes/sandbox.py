@@ -72,12 +72,14 @@ class Sandbox:
         inherits: Patterns of further variables to inherit; `model:PATTERN` for the workers of one model.
         user: The user of workers; None for the supervisor's own user.
         max_bytes: Private memory that a worker may allocate; 0 disables the limit.
+        max_bytes_setting: Name of the setting that has this limit.
     """
 
     scratch_path: Path
     inherits: tuple[str, ...] = ()
     user: User | None = None
     max_bytes: int = 0
+    max_bytes_setting: str = "worker_max_bytes"
 
     def environment_for(self, model: str, parent: Mapping[str, str]) -> dict[str, str]:
         """Returns the variables of `parent` that a worker of this model inherits."""
@@ -139,7 +141,8 @@ class Sandbox:
     def explain_exit(self, code: int, lines: Sequence[str]) -> str:
         """Returns a hint at the memory limit if the exit status or the last lines suggest that a worker has reached it; else empty."""
         out_of_memory = code in _OUT_OF_MEMORY_CODES or any(text in line for line in lines for text in _OUT_OF_MEMORY_TEXTS)
-        return f"; its memory limit is {self.max_bytes / 1e6:.0f} MB (worker_max_bytes)" if self.max_bytes and out_of_memory else ""
+        limit = f"; its memory limit is {self.max_bytes / 1e6:.0f} MB ({self.max_bytes_setting})"
+        return limit if self.max_bytes and out_of_memory else ""
 
     def cache_folder(self, cache_path: Path) -> Path:
         """Returns the folder for downloads of workers. Workers with a user of their own have a separate folder."""

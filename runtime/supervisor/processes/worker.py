@@ -140,7 +140,7 @@ class WorkerProcess:
 
     def on_front_door_report(self, message: WorkerUnhealthy | RequestsSent) -> None:
         """Handles a report of a front door, which may be about another worker."""
-        if self.state is not WorkerState.READY or message.socket != str(self.run.socket_path):
+        if message.socket != str(self.run.socket_path) or self.state not in {WorkerState.READY, WorkerState.RETIRED, WorkerState.STOPPING}:
             return
         if isinstance(message, RequestsSent):
             self.run.requests_sent += message.requests

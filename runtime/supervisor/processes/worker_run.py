@@ -18,7 +18,7 @@ from base.backoff import Backoff
 from base.ipc.control import WARM_UP_ENV, WARM_UP_LENIENT, ControlMessage
 from base.ipc.metrics_report import MetricsReport
 from runtime.blocking import BlockingThreads
-from runtime.supervisor.host.niceness import LoweredPriority
+from runtime.supervisor.host.niceness import LoweredPriority, lower_priority
 from runtime.supervisor.host.run_dir import SOCKET_SUFFIX, RunDir
 from runtime.supervisor.processes.child import INTERPRETER, Child, ProcessSpec, describe_exit
 from runtime.supervisor.processes.sandbox import Sandbox, remove_folder
@@ -46,6 +46,7 @@ class WorkerTemplate:
         start_nice: Extra niceness of a worker until it is ready.
         sandbox: Environment, folders, user and memory of a worker.
         unresponsive_s: Time in seconds after which a stopped worker is replaced; 0 for never.
+        nice: Extra niceness of a worker for good.
     """
 
     title: str
@@ -61,6 +62,7 @@ class WorkerTemplate:
     start_nice: int
     sandbox: Sandbox
     unresponsive_s: float
+    nice: int = 0
 
 
 class WorkerRun:
@@ -121,7 +123,10 @@ class WorkerRun:
         child.start()
         self.child = child
         sandbox.limit_memory(child.pid)
-        self._priority = LoweredPriority(child.pid, extra_niceness)
+        if template.nice:
+            lower_priority(child.pid, template.nice)
+        else:
+            self._priority = LoweredPriority(child.pid, extra_niceness)
 
     def _make_folders(self) -> str:
         """Makes the folders of the process, and returns its home folder."""

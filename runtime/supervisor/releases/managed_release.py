@@ -11,6 +11,7 @@ from base.ipc.release_spec import ReleaseSpec
 from runtime.pex.cache.store import AdmittedPex, UnpackedBase
 from runtime.pex.file import PexFile
 from runtime.supervisor.processes.worker import WorkerFailure
+from runtime.supervisor.releases.job_worker_set import JobWorkerSet
 from runtime.supervisor.releases.release_context import ReleaseContext
 from runtime.supervisor.releases.release_files import ReleaseFiles
 from runtime.supervisor.releases.rollout_timers import RolloutTimers
@@ -31,11 +32,13 @@ class ManagedRelease:
         context: Parts of the supervisor that are needed to start it.
         changed: Called after every change.
         next_generation: Returns the generation of the first routing table without a worker that is retired now.
+        next_job_generation: As before, for the routing table of the job runner.
         initial: Whether its file was in dist/ when Pexdock started. The start is over once all such files are ready or refused.
 
     Attributes:
         files: The files from which it runs.
-        workers: Its workers.
+        workers: Its workers that answer requests.
+        job_workers: Its workers that run jobs.
         timers: Its probation and its warm standby.
         since: Wall clock time of its last change of state.
         worker_warnings: Warnings that a worker sent when it became ready.
@@ -44,7 +47,14 @@ class ManagedRelease:
     """
 
     def __init__(
-        self, release: Release, context: ReleaseContext, changed: Callable[[], None], next_generation: Callable[[], int], *, initial: bool
+        self,
+        release: Release,
+        context: ReleaseContext,
+        changed: Callable[[], None],
+        next_generation: Callable[[], int],
+        next_job_generation: Callable[[], int],
+        *,
+        initial: bool,
     ) -> None:
         settings = context.settings
         self.release = release
@@ -54,6 +64,7 @@ class ManagedRelease:
         self.workers = WorkerSet(
             self, settings.workers_per_release, int(settings.worker_recycle_bytes), settings.worker_recycle_requests, next_generation
         )
+        self.job_workers = JobWorkerSet(self, settings.probation_crashes_max, next_job_generation)
         self.timers = RolloutTimers(release, changed)
         self.since = timestamp()
         self.worker_warnings: list[str] = []
@@ -77,6 +88,7 @@ class ManagedRelease:
                 self.release.was_ready = False
                 self.timers.stop()
                 self.workers.stop()
+                self.job_workers.stop()
             case _:
                 pass
         self.changed()
@@ -114,6 +126,7 @@ class ManagedRelease:
             template = self._context.worker_template(self.release, self._argv)
             self.release.pending_workers = self._context.settings.workers_per_release
             self.workers.start(template)
+            self.job_workers.start(self._context.job_worker_template(template))
 
     # ---- events of its workers (processes.worker.WorkerOwner)
 
@@ -138,8 +151,7 @@ class ManagedRelease:
 
     def accept_worker(self, ready: Ready) -> bool:
         """Accepts a worker that is ready if it matches the file. Otherwise refuses the release, which stops the worker."""
-        assert self.files.pex is not None
-        if mismatch := worker_mismatch(ready, self.files.pex):
+        if mismatch := self.mismatch(ready):
             self.leave(ReleaseEvent.REFUSED, mismatch)
             return False
         log.info("%s: ready at %s", self.release.title, ", ".join(endpoint.path for endpoint in ready.release.endpoints))
@@ -149,6 +161,11 @@ class ManagedRelease:
         self.worker_warnings = ready.warnings
         self.since = timestamp()
         return True
+
+    def mismatch(self, ready: Ready) -> str:
+        """Returns why a worker does not match the file; empty if it does."""
+        assert self.files.pex is not None
+        return worker_mismatch(ready, self.files.pex)
 
     def on_worker_exit(self, failure: WorkerFailure) -> None:
         """Counts the crash of a worker. The release has failed if no worker is left and it cannot be restarted."""
@@ -170,6 +187,11 @@ class ManagedRelease:
     # ---- queries
 
     @property
+    def has_workers(self) -> bool:
+        """Returns whether a worker is left, even if it is being retired."""
+        return bool(self.workers.processes or self.job_workers.processes)
+
+    @property
     def may_become_ready(self) -> bool:
         """Returns whether it may still become ready, or be refused, without a change in dist/."""
         return self.release.is_starting or (self.release.state is ReleaseState.WAITING and self.files.base_pending)
@@ -178,6 +200,11 @@ class ManagedRelease:
     def is_up(self) -> bool:
         """Returns whether one of its workers is ready."""
         return bool(self.workers.sockets)
+
+    def make_job_route(self) -> Route:
+        """Returns its entry in the routing table of the job runner."""
+        assert self.release.spec is not None
+        return Route(self.release.spec, self.job_workers.sockets, self.release.sha256, failure=self.job_workers.failure)
 
     def make_route(self) -> Route:
         """Returns its entry in the routing table."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from base.backoff import Backoff
@@ -82,3 +82,14 @@ class ReleaseContext:
             self.sandbox,
             settings.unresponsive_s,
         )
+
+    def job_worker_template(self, template: WorkerTemplate) -> WorkerTemplate:
+        """Returns the parameters with which the job workers of a release are started, by those of its other workers.
+
+        One that is no longer needed may finish its job, so it is drained for as long as a job may take.
+        """
+        settings, sandbox = self.settings, template.sandbox
+        if settings.job_worker_max_bytes:
+            sandbox = replace(sandbox, max_bytes=int(settings.job_worker_max_bytes), max_bytes_setting="job_worker_max_bytes")
+        title = f"{template.title} (jobs)"
+        return replace(template, title=title, sandbox=sandbox, nice=settings.job_worker_nice, drain_s=settings.job_timeout_s)

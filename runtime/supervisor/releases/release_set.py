@@ -32,8 +32,8 @@ class ReleaseSet:
 
     @property
     def workers(self) -> list[WorkerProcess]:
-        """Returns every worker, including those that are being retired."""
-        return [worker for managed in self._all for worker in managed.workers.processes]
+        """Returns every worker, including job workers and those that are being retired."""
+        return [worker for managed in self._all for each in (managed.workers, managed.job_workers) for worker in each.processes]
 
     @property
     def digests(self) -> set[str]:

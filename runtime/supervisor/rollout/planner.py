@@ -40,7 +40,7 @@ def plan_releases(releases: Iterable[Release], policies: Policies = NO_POLICIES,
     The first candidate of each model runs: the release that operators named, or else the newest. The release that serves keeps serving
     until the candidate takes over. If the candidate crashes at each start, the next lower one is started too. When Pexdock starts, the
     release that served last is started in addition to the candidate. Below a release that took over, only warm standbys and releases of a
-    mirror or a label run. A release that was rolled back is never started to serve.
+    mirror or a label run, and those with jobs. A release that was rolled back is never started to serve.
 
     Args:
         releases: Releases of all models.
@@ -55,7 +55,7 @@ def plan_releases(releases: Iterable[Release], policies: Policies = NO_POLICIES,
 
 def _plan_model(releases: Sequence[Release], policy: TrafficPolicy, result: ReleasePlan, *, starting: bool) -> None:
     named = [release for release, _ in named_releases(releases, policy)]
-    beside = side_releases(releases, policy)
+    beside = [*side_releases(releases, policy), *(release for release in releases if release.has_jobs)]
     last_served = policy.served[-1:]
     above_failed, above_serves = True, False  # all higher releases have failed; a higher release serves
     for tier in [named, *([release] for release in ranked_candidates(releases, policy) if release not in named)]:

@@ -39,6 +39,7 @@ class Release:
         pending_workers: Number of workers that are not ready yet since the last start, while none has crashed. It takes over at 0.
         warm_standby: Whether it served before and stays up for a while without requests, for a rollback.
         on_probation: Whether it is on probation.
+        has_jobs: Whether jobs run on it, which end there although it gets no more requests.
         in_place: Whether `file` is in dist/ and still has this content.
         replaced_by: The release with the present content of `file`, if that is another release.
         contended: Whether it is refused only because it conflicts with another release.
@@ -57,6 +58,7 @@ class Release:
     pending_workers: int = 0
     warm_standby: bool = False
     on_probation: bool = False
+    has_jobs: bool = False
     in_place: bool = True
     replaced_by: Release | None = None
     contended: bool = False

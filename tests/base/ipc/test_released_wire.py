@@ -17,6 +17,7 @@ from base.ipc.control import WIRE_VERSION, ControlMessage
 from base.ipc.front_door_control import (
     AcceptAlso,
     Configure,
+    JobDemand,
     Listening,
     MirrorReport,
     ModelsRequested,
@@ -60,6 +61,7 @@ def test_each_control_message_is_one_of_a_worker_or_one_of_a_front_door() -> Non
         MirrorReport,
         WorkerUnhealthy,
         RequestsSent,
+        JobDemand,
         ReportNotReady,
         AcceptAlso,
         Ping,

@@ -1,0 +1,247 @@
+"""One attempt at a job: from its stored body to its stored result."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from base.endpoint.context import JobContext, RequestContext
+from base.errors import PexdockError, Unavailable
+from base.ipc.front_door_control import JobRunnerConfig, WorkerUnhealthy
+from base.jobs.attempt import Progress
+from runtime.front.codecs.encoder import ReplyEncoder
+from runtime.front.codecs.rows import Rows
+from runtime.front.requests.problems import problem_response
+from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.request_head import ReplyObserver, RequestHead
+from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.target import parse_query
+from runtime.front.scheduling.admission import check_parameters, decode_rows, submit_request
+from runtime.front.scheduling.endpoint_queue import EndpointQueue
+from runtime.front.workers.link import WorkerLink
+from runtime.job_runner.releases import JobReleases
+from runtime.job_runner.results import store_result
+from runtime.jobs.files import JobFiles
+from runtime.jobs.job import Job, JobEvent, after_interruption
+from runtime.jobs.store.interface import JobResult
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 0.05
+"""Interval at which a cancelled job is looked for in its worker, in seconds. It lasts for the grace period at most."""
+
+_BAD_REQUEST, _UNAVAILABLE = 400, 503
+
+
+@dataclass(frozen=True)
+class AttemptEnd:
+    """The end of an attempt.
+
+    Attributes:
+        event: What happens to the job.
+        error: Problem document of a job that failed.
+        result: Its result, whose file is sealed.
+    """
+
+    event: JobEvent
+    error: dict[str, object] | None = None
+    result: JobResult | None = None
+
+
+class JobRun:
+    """One attempt at a job.
+
+    Args:
+        job: The job, which is running by its record.
+        files: The files of jobs.
+        releases: Releases in force.
+        config: The settings of jobs.
+        on_progress: Called with each report of the handler.
+        report: Reports a worker that must be replaced.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        files: JobFiles,
+        releases: JobReleases,
+        config: JobRunnerConfig,
+        *,
+        on_progress: Callable[[Progress], None],
+        report: Callable[[WorkerUnhealthy], None],
+    ) -> None:
+        self.job = job
+        self._files = files
+        self._releases = releases
+        self._config = config
+        self._observer = _JobObserver(on_progress)
+        self._report = report
+        self._id = f"job-{job.number}-{job.attempts}"
+        self._request: InferenceRequest | None = None
+        self._computing: asyncio.Task[AttemptEnd] | None = None
+        self._ending: JobEvent | None = None
+
+    async def run(self) -> AttemptEnd:
+        """Runs the job, and returns how the attempt has ended."""
+        computing = self._computing = asyncio.get_running_loop().create_task(self._compute())
+        if self._ending is not None:
+            computing.cancel()
+        await asyncio.wait([computing])
+        if self._ending is not None and (computing.cancelled() or self._ending is JobEvent.CANCEL):
+            if self._request is not None:
+                self._request.abandon()
+            if self._ending is JobEvent.CANCEL:
+                await self._wait_left(self._config.cancel_grace_s)
+                return AttemptEnd(JobEvent.CANCEL)
+            may_repeat = self._request is None or self._request.may_retry
+            return AttemptEnd(JobEvent.GIVE_BACK if may_repeat else JobEvent.INTERRUPT)
+        try:
+            return computing.result()
+        except Unavailable:
+            return self._interrupted()
+        except PexdockError as exc:
+            return AttemptEnd(JobEvent.FAIL, problem_of(exc, self.job.number))
+        except Exception:  # it ends this job only
+            log.exception("job %d failed", self.job.number)
+            error = PexdockError(f"internal error; the log of the job runner has the reason, with the number {self.job.number}")
+            return AttemptEnd(JobEvent.FAIL, problem_of(error, self.job.number))
+
+    def end(self, event: JobEvent) -> None:
+        """Ends the attempt early, because the job is cancelled or given back."""
+        self._ending = event
+        if self._computing is not None:
+            self._computing.cancel()
+
+    async def _compute(self) -> AttemptEnd:
+        body = await asyncio.to_thread(self._files.body(self.job.number).read_bytes)
+        while True:
+            head = await self._wait_worker()
+            rows = await asyncio.to_thread(decode_rows, head, body, self._id)
+            await check_parameters(head)
+            release = head.target.endpoint.release
+            if release.up and not release.retiring:
+                break
+        return await self._submit(head, body, rows)
+
+    async def _submit(self, head: RequestHead, body: bytes, rows: Rows) -> AttemptEnd:
+        responded: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
+        spec = head.target.endpoint.spec
+        if self.job.attempts > 1 and not spec.retry:
+            raise _MayNotRepeat(f"attempt {self.job.attempts - 1} was interrupted, and the endpoint says that no request is computed twice")
+
+        def on_response(response: HttpResponse) -> None:
+            if not responded.done():  # else the attempt was ended meanwhile
+                responded.set_result(response)
+
+        context = self._context(head) if spec.unbatched else None
+        self._request = request = submit_request(head, self._id, body, on_response, context, rows)
+        request.observer = self._observer
+        response = await responded
+        if response.status == _UNAVAILABLE and spec.retry:
+            return self._interrupted()
+        if response.status >= _BAD_REQUEST:
+            return AttemptEnd(JobEvent.FAIL, _problem_in(response))
+        await store_result(self._files, self.job.number, response)
+        return AttemptEnd(JobEvent.FINISH, result=JobResult(response.media_type.decode("latin-1"), self._observer.is_record))
+
+    async def _wait_worker(self) -> RequestHead:
+        """Waits until a worker of the job's release is ready. Returns the head of the request.
+
+        Raises:
+            PexdockError: No worker can start, or the release does not exist any more.
+        """
+        releases, release_id = self._releases, self.job.release_id
+        while True:
+            head = releases.head(self.job, release_id, self._config.timeout_s)
+            if head is not None and head.target.endpoint.release.up:
+                return head
+            if failure := releases.failure(release_id):
+                raise _NoWorker(f"no job worker of its release can start: {failure}")
+            if not releases.knows(release_id):
+                raise Unavailable("the release on which the job began is no longer there")
+            await releases.wait_changed()
+
+    def _context(self, head: RequestHead) -> RequestContext:
+        spec, given = head.target.endpoint.spec, self.job.submission.headers
+        return RequestContext(
+            self._id,
+            {name: given[name] for name in spec.headers if name in given},
+            parse_query(head.target.query),
+            given.get("content-type", "") if spec.raw else "",
+            JobContext(self.job.attempts, str(self._files.checkpoint(self.job.number))),
+        )
+
+    def _interrupted(self) -> AttemptEnd:
+        event, error = after_interruption(self.job, int(self._config.limits["attempts"]))
+        return AttemptEnd(event, error)
+
+    async def _wait_left(self, grace_s: float) -> None:
+        """Waits until no worker has the job any more. Has a worker replaced that goes on after the grace period."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + grace_s
+        is_reported = False
+        while links := self._links():  # a worker that ends cancelled work notifies nobody
+            if loop.time() >= end_s and not is_reported:
+                is_reported = True
+                for link in links:
+                    reason = f"its handler goes on with a job {grace_s:g} s after its cancellation (job_cancel_grace_s)"
+                    self._report(WorkerUnhealthy(link.path, reason))
+            await asyncio.sleep(_LOOK_S)
+
+    def _links(self) -> list[WorkerLink]:
+        """Returns the links to the workers that have the job or a part of it."""
+        if self._request is None:
+            return []
+        queue = self._request.endpoint
+        assert isinstance(queue, EndpointQueue)
+        links = queue.scheduler.workers.every_link()
+        return [link for link in links if any(each.requests[0].id == self._id for each in link.in_flight.batches.values())]
+
+
+def problem_of(error: PexdockError, number: int) -> dict[str, object]:
+    """Returns the problem document of an error that ends a job, and logs it as one of a request."""
+    return _problem_in(problem_response(error, f"job-{number}"))
+
+
+def _problem_in(response: HttpResponse) -> dict[str, object]:
+    return msgspec.json.decode(response.body, type=dict[str, object])
+
+
+class _NoWorker(PexdockError):
+    """No job worker can start."""
+
+    code = "no_worker"
+
+
+class _MayNotRepeat(PexdockError):
+    """The job was interrupted, and may not be computed twice."""
+
+    code = "interrupted"
+
+
+class _JobObserver(ReplyObserver):
+    """Learns what a response does not say: the handler's reports, and whether its result is one record."""
+
+    __slots__ = ("_on_progress", "is_record")
+
+    def __init__(self, on_progress: Callable[[Progress], None]) -> None:
+        self._on_progress = on_progress
+        self.is_record = False
+
+    def on_succeeded(self, replies: ReplyEncoder, start: int, row_count: int) -> None:  # noqa: ARG002 - the signature of observers
+        """Notes whether the result is one record."""
+        self.is_record = replies.is_record
+
+    def on_failed(self, error: PexdockError, *, blamed: bool) -> None:
+        """Does nothing: the response says it."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Passes a report on."""
+        self._on_progress(progress)
+
+    def on_abandoned(self) -> None:
+        """Does nothing: the attempt has abandoned it."""

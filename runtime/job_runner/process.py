@@ -1,0 +1,129 @@
+"""The process of the job runner: follows the control messages of the supervisor, and serves the socket of jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from base.ipc.control import ControlMessage, Drain, ExitCode
+from base.ipc.front_door_control import (
+    Configure,
+    JobDemand,
+    JobRunnerConfig,
+    Listening,
+    ReportNotReady,
+    RoutesDrained,
+    RoutingTable,
+    TableApplied,
+    WorkerUnhealthy,
+)
+from base.log import stderr_handler
+from base.telemetry.loop_watchdog import LoopWatchdog
+from runtime.front.control_channel import ParentChannel
+from runtime.front.reporter import FrontReporter
+from runtime.front.requests.deadlines import Deadlines
+from runtime.front.scheduling.batch_queue import QueueLimits
+from runtime.front.scheduling.dispatchers import Dispatchers
+from runtime.job_runner.api import JobApi
+from runtime.job_runner.releases import JobReleases
+from runtime.job_runner.runner import JobRunner
+from runtime.jobs.store.interface import JobLimits
+from runtime.jobs.store.sqlite_store import SqliteJobStore
+
+log = logging.getLogger(__name__)
+
+
+class RunnerProcess:
+    """Builds the parts of the job runner, and applies the routing tables that the supervisor sends.
+
+    Args:
+        control: Our end of the supervisor's socket.
+        listener: The socket of jobs, which listens already.
+    """
+
+    def __init__(self, control: socket.socket, listener: socket.socket) -> None:
+        self._channel = ParentChannel(control)
+        self._listener = listener
+
+    async def run(self) -> ExitCode:
+        """Runs jobs until the supervisor sends Drain or is gone."""
+        channel = self._channel
+        channel.start()
+        configure = await channel.receive()
+        if not isinstance(configure, Configure) or configure.job_runner is None:
+            return ExitCode.PARENT_GONE
+        reporter = FrontReporter(channel, configure.metrics)
+        limits, deadlines = QueueLimits.from_configuration(configure), Deadlines(configure.request_timeout_s)
+        dispatchers = Dispatchers(limits, configure.shared_memory_max_bytes, deadlines, reporter.metrics, report=reporter.on_worker_event)
+        dispatchers.batches_max = 1  # a second job would wait for the first, perhaps for hours, although another worker is starting
+        releases = JobReleases(dispatchers)
+        runner = await self._make_runner(configure.job_runner, releases, reporter)
+        await runner.start()
+        server = await JobApi(runner).listen(self._listener)
+        LoopWatchdog("the job runner", configure.loop_turn_warn_ms, reporter.on_slow_turn).start()
+        await channel.send(Listening())
+        code = await self._follow(runner, releases)
+        if code is ExitCode.OK:
+            await runner.drain()
+        server.close()
+        await reporter.report()
+        channel.close()
+        return code
+
+    async def _make_runner(self, config: JobRunnerConfig, releases: JobReleases, reporter: FrontReporter) -> JobRunner:
+        channel, limits = self._channel, msgspec.convert(config.limits, JobLimits)
+
+        def send(message: JobDemand | WorkerUnhealthy) -> None:
+            if isinstance(message, JobDemand):
+                channel.run_in_background(channel.send(message))
+            else:
+                reporter.on_worker_event(message)
+
+        store = await asyncio.to_thread(SqliteJobStore, Path(config.state_path), limits)
+        return JobRunner(store, store.files, releases, config, send)
+
+    async def _follow(self, runner: JobRunner, releases: JobReleases) -> ExitCode:
+        """Handles messages until the supervisor wants this process to exit. Raises the error by which the store is of no more use."""
+        while True:
+            receiving: asyncio.Task[ControlMessage | None] = asyncio.ensure_future(self._channel.receive())
+            either: list[asyncio.Future[Any]] = [receiving, runner.scheduler.failed]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if runner.scheduler.failed.done():
+                runner.scheduler.failed.result()
+            match receiving.result():
+                case RoutingTable() as table:
+                    await releases.apply(table)
+                    runner.scheduler.begin_jobs()
+                    await self._channel.send(TableApplied(table.generation))
+                    await self._channel.send(RoutesDrained(table.generation))
+                case Configure(job_runner=JobRunnerConfig() as config):
+                    runner.scheduler.reconfigure(config)
+                case ReportNotReady():
+                    runner.scheduler.begin_drain()
+                case Drain():
+                    return ExitCode.OK
+                case None:
+                    return ExitCode.PARENT_GONE
+                case _:
+                    pass  # the states of models say nothing about jobs
+
+
+def run(control: socket.socket, listener: socket.socket) -> ExitCode:
+    """Runs the job runner over sockets that the supervisor made, until the supervisor sends Drain or is gone.
+
+    Args:
+        control: Our end of the supervisor's socket.
+        listener: The socket of jobs, which listens already.
+    """
+    logging.basicConfig(handlers=[stderr_handler()], level=logging.INFO)
+    try:
+        return uvloop.run(RunnerProcess(control, listener).run())
+    except Exception:
+        log.critical("the job runner crashed", exc_info=True)
+        return ExitCode.CRASHED

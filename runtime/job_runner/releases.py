@@ -1,0 +1,148 @@
+"""The releases on which jobs run: chooses one for a job that begins, and finds its endpoint again while the job runs."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+
+from packaging.utils import canonicalize_name
+
+from base.errors import NotFound, PexdockError, Unavailable
+from base.ipc.front_door_control import RoutingTable
+from runtime.front.codecs import media_types
+from runtime.front.requests.request_head import RequestHead
+from runtime.front.requests.target import Target
+from runtime.front.routing.route_table import RouteTable
+from runtime.front.routing.split_route import ReleaseSelector, split_route_of
+from runtime.front.scheduling.dispatchers import Dispatchers
+from runtime.front.workers.link import WorkerLink
+from runtime.jobs.job import Job
+
+
+class NotRunnable(PexdockError):
+    """No release can run the job now, which may change with the next routing table."""
+
+    code = "not_runnable"
+
+
+class JobReleases:
+    """The releases of the routing table in force, with their job workers.
+
+    Args:
+        dispatchers: Dispatchers of the releases.
+    """
+
+    def __init__(self, dispatchers: Dispatchers) -> None:
+        self._dispatchers = dispatchers
+        self._routes = RouteTable()
+        self._table = RoutingTable(0, [], startup_complete=False, paths_known=False)
+        self._models: set[str] = set()
+        self._failures: dict[str, str] = {}
+        self._changed: asyncio.Future[None] | None = None
+        self._welcoming: set[asyncio.Task[None]] = set()
+
+    async def apply(self, table: RoutingTable) -> None:
+        """Applies a routing table, and connects to its job workers."""
+        await self._dispatchers.load(table.routes)
+        links = self._dispatchers.apply(table.routes)
+        self._routes.apply_table(table, self._dispatchers.releases, {})
+        self._table = table
+        self._models = {canonicalize_name(route.release.model) for route in table.routes}
+        self._failures = {route.release_id: route.failure for route in table.routes}
+        for link in links:
+            task = asyncio.get_running_loop().create_task(self._wait_welcomed(link))
+            self._welcoming.add(task)
+            task.add_done_callback(self._welcoming.discard)
+        self._notify()
+
+    async def wait_changed(self) -> None:
+        """Waits until another table is in force, or a worker is ready."""
+        if self._changed is None or self._changed.done():
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._changed)
+
+    def is_runnable(self, model: str) -> bool:
+        """Returns whether a release of a model may run jobs now."""
+        return model in self._models
+
+    def choose(self, job: Job) -> str:
+        """Returns the id of the release on which a job begins: the one on which it began before, or else one by the traffic of the moment.
+
+        Raises:
+            NotRunnable: There is none now.
+            PexdockError: The job cannot be run on any release.
+        """
+        if job.release_id and self.knows(job.release_id):
+            return job.release_id
+        if not self._table.startup_complete:
+            raise NotRunnable("some releases are still starting")
+        target = self._route(job)
+        headers = _headers_of(job)
+        head = self._routes.request_head(target, headers, job.submission.headers.get("content-type", ""), media_types.ARROW)
+        if head.selector is None:
+            return head.target.endpoint.release.id
+        assert isinstance(head.selector, ReleaseSelector)
+        return head.selector.select_by_weight().target.endpoint.release.id
+
+    def busy_sockets(self) -> list[str]:
+        """Returns the sockets of the job workers that have a job."""
+        return self._dispatchers.busy_sockets()
+
+    def knows(self, release_id: str) -> bool:
+        """Returns whether a release runs, or can be started."""
+        return release_id in self._failures or release_id in self._table.standby
+
+    def failure(self, release_id: str) -> str:
+        """Returns why no worker of a release can start; empty if one may."""
+        return self._failures.get(release_id, "")
+
+    def head(self, job: Job, release_id: str, timeout_s: float) -> RequestHead | None:
+        """Returns the head of a job's request to a release; None if the release does not run now.
+
+        Raises:
+            PexdockError: The release cannot run the job.
+        """
+        if release_id not in self._failures:
+            return None
+        try:
+            target = self._route(job)
+        except NotRunnable:
+            return None
+        route = split_route_of(target)
+        found = target if route is None else route.targets.get(release_id)
+        if found is None or found.endpoint.release.id != release_id:
+            raise NotFound(f"release {release_id} has no endpoint at this path")
+        found.require_valid()
+        own = _target_for(found, job.number)
+        head = RequestHead(own, job.submission.headers.get("content-type", ""), media_types.ARROW, release_id)
+        head.timeout_s = timeout_s
+        return head
+
+    def _route(self, job: Job) -> Target:
+        path, _, query = job.submission.target.encode("latin-1").partition(b"?")
+        try:
+            target = self._routes.route(path, query)
+        except Unavailable as exc:
+            raise NotRunnable(exc.detail) from exc
+        if target is None:
+            raise NotFound(f"no endpoint has the path {path.decode('latin-1')} any more; submit the job again with another one")
+        return target
+
+    async def _wait_welcomed(self, link: WorkerLink) -> None:
+        await link.wait_welcomed()
+        self._notify()
+
+    def _notify(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+
+def _headers_of(job: Job) -> dict[bytes, bytes]:
+    return {name.encode("latin-1"): value.encode("latin-1") for name, value in job.submission.headers.items()}
+
+
+def _target_for(target: Target, number: int) -> Target:
+    """Returns a copy of a target for one job, whose requests share no batch with those of another."""
+    own = copy.copy(target)
+    own.group = (target.parameters, number)
+    return own

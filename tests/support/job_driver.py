@@ -1,0 +1,68 @@
+"""Submits jobs to a job runner over its socket, as a front door does, and waits for what becomes of them."""
+
+import asyncio
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from runtime.jobs.client import JobClient
+from runtime.jobs.documents import JobDocument
+from runtime.jobs.files import JobFiles
+from runtime.jobs.job import JobState, Submission
+from runtime.jobs.messages import CancelJob, FindResult, GetJob, JobFound, JobRequest, JobsFound, ListJobs, ResultFound, SubmitJob
+
+FINAL = {state for state in JobState if state.is_final}
+
+ASK_S = 60.0
+"""Time limit of a question. The runner may be restarting, on a busy machine."""
+
+
+class Jobs:
+    """The jobs of the supervisor whose folders these are."""
+
+    def __init__(self, state_path: Path, run_path: Path) -> None:
+        self.files = JobFiles(state_path)
+        self._socket = str(run_path / "jobs.sock")
+
+    def ask(self, request: JobRequest, kind: type):
+        return asyncio.run(JobClient(self._socket, ASK_S).ask(request, kind))
+
+    def submit(self, model: str, target: str, body: object, *, client: str = "", job_id: str | None = None, **headers: str) -> JobDocument:
+        encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
+        with self.files.new_body() as incoming:
+            incoming.file.write(encoded)
+            incoming.sync()
+            submission = Submission(
+                client=client,
+                id=job_id,
+                model=model,
+                target=target,
+                headers={"content-type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()},
+                body_file=incoming.name,
+                body_bytes=len(encoded),
+                digest=hashlib.sha256(target.encode() + b"\0" + encoded).hexdigest(),
+            )
+            return self.ask(SubmitJob(submission), JobFound).document
+
+    def get(self, job_id: str, client: str = "") -> JobDocument:
+        return self.ask(GetJob(client, job_id), JobFound).document
+
+    def cancel(self, job_id: str, client: str = "") -> JobDocument:
+        return self.ask(CancelJob(client, job_id), JobFound).document
+
+    def list(self, *states: JobState) -> list[JobDocument]:
+        return self.ask(ListJobs(None, list(states), count_max=1000), JobsFound).documents
+
+    def result(self, job_id: str, client: str = "") -> bytes:
+        return Path(self.ask(FindResult(client, job_id), ResultFound).path).read_bytes()
+
+    def until(self, job_id: str, *states: JobState, deadline_s: float = 60.0) -> JobDocument:
+        """Waits until a job is in one of these states; in a final one if none is named."""
+        wanted = set(states) or FINAL
+        end = time.monotonic() + deadline_s
+        while (job := self.get(job_id)).state not in wanted:
+            assert not job.state.is_final, job
+            assert time.monotonic() < end, job
+            time.sleep(0.02)
+        return job
