@@ -1,7 +1,10 @@
 """`python -m forecast` serves this model from your own process, so that breakpoints in handlers work."""
 
 import base.service as svc
-from forecast.endpoints import forecast
+from forecast.endpoints import contexts, forecast
 
 if __name__ == "__main__":
-    svc.Server().register(forecast).run()
+    server = svc.Server().register(forecast)
+    for endpoint in contexts.endpoints:
+        server.register(endpoint)
+    server.run()

@@ -1,17 +1,23 @@
 """Forecasts time series that are fitted in the request."""
 
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import polars as pl
 from pydantic import Field
 
+import base.artifacts as afs
 import base.service as svc
 from base.errors import Cell, Reject
 from base.schema import Schema
 from forecast.calendar import Frequency
-from forecast.fitting import Unfit, forecast_series
+from forecast.fitting import Fitted, Unfit, fit_series, forecast_series
 
+T = TypeVar("T")
+
+STEPS_MAX = 1_000
 FIRST_DAY = datetime(2024, 1, 1)
 
 
@@ -40,27 +46,80 @@ class Step(Schema):
     upper: pl.Float64 = Field(description="upper bound of the prediction interval")
 
 
-class Options(svc.Parameters):
-    """How to forecast."""
+class Shape(svc.Parameters):
+    """What a series is like."""
 
     frequency: Frequency = Field("day", description="interval between the values of a series")
-    horizon: int = Field(7, ge=1, le=1_000, description="number of steps after the last value")
-    level: float = Field(0.9, gt=0, lt=1, description="probability that a value lies in its prediction interval")
     season: int | None = Field(None, ge=1, le=400, description="number of values in a season, 1 for none; by default that of the frequency")
     damped: bool = Field(False, description="lets the trend fade")
+
+
+class Interval(svc.Parameters):
+    """How wide the intervals are."""
+
+    level: float = Field(0.9, gt=0, lt=1, description="probability that a value lies in its prediction interval")
+
+
+class Options(Shape, Interval):
+    """How to forecast."""
+
+    horizon: int = Field(7, ge=1, le=STEPS_MAX, description="number of steps after the last value")
 
 
 @svc.endpoint(path="/predictions/forecast", batched=False)
 def forecast(records_df: Point.DataFrame, options: Options) -> Step.DataFrame:
     """Fits each series and forecasts it."""
-    steps, refused = [], []
-    for (name,), rows in records_df.with_row_index("row").group_by("series", maintain_order=True):
+    steps = _of_each_series(records_df, lambda rows: forecast_series(rows, **options.model_dump()))
+    frames = [found.insert_column(0, pl.lit(name, pl.String).alias("series")) for name, found in steps.items()]
+    return pl.concat(frames) if frames else pl.DataFrame(schema=Step.polars_schema())
+
+
+def _of_each_series(records: pl.DataFrame, work: Callable[[pl.DataFrame], T]) -> dict[str, T]:
+    """Returns the result for each series, in the order of their first rows; refuses the request if one of them cannot be forecast."""
+    found, refused = {}, []
+    for (name,), rows in records.with_row_index("row").group_by("series", maintain_order=True):
         try:
-            found = forecast_series(rows, **options.model_dump())
+            found[str(name)] = work(rows)
         except Unfit as exc:
             refused.append(Cell(rows["row"][0], "series", f"series {name}: {exc}"))
-        else:
-            steps.append(found.select(pl.lit(name, pl.String).alias("series"), pl.all()))
     if refused:
         raise Reject(422, "some series cannot be forecast", cells=refused)
-    return pl.concat(steps) if steps else pl.DataFrame(schema=Step.polars_schema())
+    return found
+
+
+contexts = svc.Contexts(
+    "/forecast",
+    afs.FsClient("contexts/forecast", "{context_id}/{version}"),
+    save_model=pl.DataFrame.write_parquet,
+    load_model=pl.read_parquet,
+)
+
+
+class Ahead(Schema):
+    """A step to forecast."""
+
+    series: pl.String = Field(examples=["oslo"])
+    step: pl.Int64 = Field(ge=1, le=STEPS_MAX, description="1 for the first step after the last value", examples=[1])
+    holiday: Annotated[bool, pl.Boolean] = Field(default=False, description="whether it is a holiday", examples=[False])
+
+
+@contexts.fit()
+def fit(records_df: Point.DataFrame, shape: Shape) -> pl.DataFrame:
+    """Fits each series and keeps them, so that many requests can ask for steps."""
+    fitted = _of_each_series(records_df, lambda rows: fit_series(rows, **shape.model_dump()))
+    return pl.DataFrame([{"series": name, **asdict(each)} for name, each in fitted.items()])
+
+
+@contexts.predict()
+def predict(model: pl.DataFrame, records_df: Ahead.DataFrame, interval: Interval) -> Step.DataFrame:
+    """Forecasts single steps of fitted series."""
+    parts = []
+    for (name,), rows in records_df.with_row_index("row").group_by("series"):
+        found = model.filter(series=name)
+        if found.is_empty():
+            raise Reject(422, f"there is no series {name} in this context", rows=rows["row"])
+        fitted = Fitted(**found.drop("series").row(0, named=True))
+        steps = fitted.forecast(rows["step"].to_numpy().max(), interval.level).with_row_index("step", offset=1)
+        joined = rows.join(steps.cast({"step": pl.Int64}), on="step")
+        parts.append(fitted.add_holidays(joined, pl.col("holiday")))
+    return pl.concat(parts).sort("row").select(*Step.columns())

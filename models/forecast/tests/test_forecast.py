@@ -122,8 +122,8 @@ VALUES = [float(value % 5) for value in range(20)]
         (rows_of([*VALUES[:9], float("nan"), *VALUES]), "it has no value at 2024-01-10 00:00:00"),
         (rows_of([float("nan"), *VALUES]), "it has no value at 2024-01-01 00:00:00"),
         (
-            pl.concat([rows_of(VALUES), rows_of([], ahead=1, start=datetime(2024, 1, 22, 12))]),
-            "it has 2024-01-22 12:00:00 after its last value at 2024-01-20 00:00:00, which is no step, with one value every day",
+            pl.concat([rows_of(VALUES), rows_of([], ahead=1, holidays={0}, start=datetime(2024, 1, 22, 12))]),
+            "it has a holiday at 2024-01-22 12:00:00, which is no step after its last value, with one value every day",
         ),
         (rows_of([1e101 * value for value in VALUES]), "it has values beyond 1e+100, whose squares cannot be summed up"),
         (rows_of([*VALUES, float("-inf")]), "it has values beyond 1e+100, whose squares cannot be summed up"),
@@ -212,3 +212,36 @@ def test_generated_series_are_the_same_in_each_run_and_can_be_forecast() -> None
     steps = endpoints.forecast(rows, endpoints.Options(horizon=10))
     assert steps.height == 30
     assert (steps["lower"] < steps["upper"]).all()
+
+
+def test_a_context_is_fitted_once_and_asked_for_single_steps(tmp_path, monkeypatch) -> None:
+    """The steps are those of the one-shot forecast, in the order in which they were asked for; a series that was not fitted is named."""
+    monkeypatch.setenv("PEXDOCK_ARTIFACTS_PATH", str(tmp_path))
+    rows = generate(3, days=84, ahead=10)
+    history = rows.drop_nulls("value")
+    shot = endpoints.forecast(history, endpoints.Options(horizon=5, level=0.8))
+    content = in_parquet(history)
+    with TestClient(*endpoints.contexts.endpoints) as client:
+        for again in (False, True):
+            answer = client.post("/forecast/fit/shops", content=content, headers={"content-type": PARQUET})
+            assert answer.json()["predictions"]["fitted"] is not again, answer.text()
+        asked = [{"series": "shop-00002", "step": 5}, {"series": "shop-00000", "step": 1}, {"series": "shop-00002", "step": 2}]
+        answer = client.post("/forecast/predict/shops", json=asked, params={"level": 0.8})
+        found = pl.DataFrame(answer.json()["predictions"])
+        expected = [shot.row(row, named=True) for row in (14, 0, 11)]
+        assert found["series"].to_list() == [row["series"] for row in expected]
+        assert found["time"].to_list() == [row["time"].isoformat() for row in expected]
+        for name in ("mean", "lower", "upper"):
+            assert found[name].to_list() == pytest.approx([row[name] for row in expected])
+        answer = client.post("/forecast/predict/shops", json=[asked[1], {"series": "none", "step": 1}])
+        assert (answer.status, answer.json()["errors"]) == (422, [{"reason": "there is no series none in this context", "row": 1}])
+
+
+def test_a_holiday_of_a_context_adds_what_former_holidays_added(tmp_path, monkeypatch) -> None:
+    """The same line as above, with 100 more on holidays."""
+    monkeypatch.setenv("PEXDOCK_ARTIFACTS_PATH", str(tmp_path))
+    holidays = {4, 11, 17}
+    rows = named(line=rows_of([3 + 2 * place + 100 * (place in holidays) for place in range(20)], holidays=holidays))
+    fitted = endpoints.fit(rows, endpoints.Shape(season=1))
+    ahead = pl.DataFrame({"series": ["line"] * 3, "step": [3, 3, 1], "holiday": [True, False, False]})
+    assert endpoints.predict(fitted, ahead, endpoints.Interval())["mean"].to_list() == pytest.approx([147, 47, 43])
