@@ -14,7 +14,7 @@ from base.errors import PexdockError
 from benchmark import environments, machine, pexdock, processes, report, rounds
 from benchmark.load import Circumstances, Work, compile_generator
 from benchmark.lock import lock
-from benchmark.parts import cores, crowd, doors, drop, idle, overload, start, workers
+from benchmark.parts import cores, crowd, doors, drop, forecast, idle, overload, start, workers
 from benchmark.parts.part import Part
 from benchmark.processes import ServerFailed
 from benchmark.servers import SERVERS, Server
@@ -33,6 +33,7 @@ PARTS: dict[str, Callable[[Circumstances], Part]] = {
     "drop": drop.run,
     "start": start.run,
     "overload": overload.run,
+    "forecast": forecast.run,
 }
 """Benchmarks of Pexdock alone. The comparison of servers is another part, which the name of any server selects."""
 
