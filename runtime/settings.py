@@ -158,6 +158,9 @@ class Settings(JobSettings):
     # A row is decoded in one call, in which nothing else runs: 250 000 numbers take about 20 ms.
     row_max_values: int = Field(_LIMITS.row_max_values, ge=1, description="Values of one row of JSON, nested ones too; more get a 413.")
     request_max_rows: int = Field(_LIMITS.request_max_rows, ge=1, description="Rows of a request; more get a 413.")
+    request_max_groups: int = Field(
+        _LIMITS.request_max_groups, ge=1, description="Groups of a request to a grouped endpoint; more get a 413."
+    )
     response_max_bytes: ByteSize = Field(
         ByteSize(_LIMITS.response_max_bytes),
         ge=1024,

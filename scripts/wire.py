@@ -36,6 +36,7 @@ _OF_RELEASES = (
     "EndpointDocs",
     "EndpointSpec.call_max_rows",
     "EndpointSpec.docs",
+    "EndpointSpec.group_by",
     "EndpointSpec.job",
     "EndpointSpec.max_concurrency",
     "EndpointSpec.media_type",
@@ -45,6 +46,7 @@ _OF_RELEASES = (
     "JobContext",
     "ProgressReport",
     "Ready.warnings",
+    "Reply.errors_length",
     "RequestContext.job",
 )
 

@@ -48,6 +48,7 @@ def describe_endpoint(endpoint: Endpoint[..., Any]) -> EndpointSpec:
         max_concurrency=endpoint.max_concurrency,
         whole=not (endpoint.batched or endpoint.raw),
         job=endpoint.job,
+        group_by=list(endpoint.group_by),
     )
 
 

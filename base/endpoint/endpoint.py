@@ -16,6 +16,7 @@ from base.endpoint.injection import plan_call
 from base.endpoint.path import parse_path, path_shape
 from base.endpoint.response_rules import InvalidResponse, check_response
 from base.errors import Declaration
+from base.schema.groups import check_group_columns
 from base.schema.model import Schema, evaluate_annotation
 
 P = ParamSpec("P")
@@ -74,6 +75,7 @@ class Endpoint(Generic[P, R]):
         media_type: Media type of the bytes that a generator yields; empty if its parts are JSON, or it is no generator.
         batched: False if each request is a call of its own, and the result may have any number of rows.
         job: True if each request becomes a job.
+        group_by: The columns whose values divide the rows of a request into groups, each of which is a call; empty if there are none.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Endpoint(Generic[P, R]):
     media_type: str = ""
     batched: bool = True
     job: bool = False
+    group_by: tuple[str, ...] = ()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the handler and does nothing else."""
@@ -131,6 +134,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
     media_type: str = "",
     batched: bool = True,
     job: bool = False,
+    group_by: Sequence[str] | None = None,
 ) -> Callable[[Callable[P, R]], Endpoint[P, R]]:
     """Makes an `Endpoint` from a handler.
 
@@ -159,6 +163,9 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             number of rows, or be one record as a dict, whose values may be frames (see `base.worker.prediction.result`).
         job: True makes each request a job: its client gets 202 at once, and fetches the result later. Every other endpoint does the same
             for clients that ask for it with `Prefer: respond-async`. See `svc.Context` for progress, cancellation and checkpoints.
+        group_by: Names of columns. The handler is called once for each group of rows with equal values in them, of one request, perhaps on
+            several workers at the same time. It may return any number of rows, or one row as a dict; the columns of the group are added.
+            A group that fails is reported, and the others are answered (see `base.schema.groups`).
 
     Raises:
         Declaration: The declaration cannot work; the message says what to change.
@@ -176,22 +183,26 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
         kind = HandlerKind.detect(handler)
         spec = None if cache_config is None else cache_config.spec
         call_plan = plan_call(handler, AvailableInputs(name, parameters, cache_config is not None, spec, raw), annotations)
-        output = _schema(name, _result_annotation(kind, annotations("return")), may_be_record=not batched)
+        output = _schema(name, _result_annotation(kind, annotations("return")), may_be_record=not batched or group_by is not None)
         if raw and output is not None:
             raise Declaration(
                 f"endpoint {name}: with raw=True the handler builds its own response; drop its result schema {output.__name__}"
             )
+        schema = None if call_plan.frame is None else _schema(name, annotations(call_plan.frame))
+        groups = () if group_by is None else check_group_columns(f"endpoint {name}", group_by, schema, output)
+        if groups and (raw or kind.streams or call_plan.frame is None):
+            raise Declaration(f"endpoint {name}: group_by divides a frame into calls that return; drop it, or raw=True and `yield`")
         return Endpoint(
             name=name,
             path=normal_path,
             parameters=parameters,
             handler=handler,
-            input_schema=None if call_plan.frame is None else _schema(name, annotations(call_plan.frame)),
+            input_schema=schema,
             output_schema=output,
             cache_config=cache_config,
             batch=(
                 _batch_policy(name, batch_max_size, batch_max_delay_ms, divides=not (call_plan.unbatched or raw or kind.streams))
-                if batched
+                if batched and not groups
                 else _unbatched_policy(name, batch_max_size)
             ),
             call_plan=call_plan,
@@ -204,7 +215,8 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             timeout_ms=_checked_timeout(name, timeout_ms),
             max_concurrency=_checked_concurrency(name, kind, max_concurrency),
             media_type=_checked_media_type(name, media_type, kind, output),
-            batched=batched,
+            batched=batched and not groups,
+            group_by=groups,
             job=job,
         )
 
@@ -241,7 +253,9 @@ def _batch_policy(name: str, declared: int | None, delay_ms: int, *, divides: bo
 
 def _unbatched_policy(name: str, declared: int | None) -> BatchPolicy:
     if declared is not None:
-        raise Declaration(f"endpoint {name}: batch_max_size limits the rows of a batch, and batched=False makes none; drop one of them")
+        raise Declaration(
+            f"endpoint {name}: batch_max_size limits the rows of a batch, and batched=False makes none, nor does group_by; drop one"
+        )
     return BatchPolicy(1, 0)
 
 

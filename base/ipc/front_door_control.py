@@ -215,6 +215,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
         columns_max: Columns of a request that its endpoint does not declare; more are answered with 413.
         row_max_values: Values of a row of JSON; more are answered with 413.
         request_max_rows: Rows of a request; more are answered with 413.
+        request_max_groups: Groups of the rows of a request, at an endpoint that groups them; more are answered with 413.
         response_max_bytes: Bytes of the results of one call; more are answered with 500.
         drain_s: Time limit for accepted requests in seconds after Drain.
         metrics: None for no metrics.
@@ -241,6 +242,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     columns_max: int = 1000
     row_max_values: int = 250_000
     request_max_rows: int = 5_000_000
+    request_max_groups: int = 100_000
     response_max_bytes: int = 512 * 1024**2
     drain_s: float = 8.0
     metrics: MetricsConfig | None = None

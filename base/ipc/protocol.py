@@ -135,13 +135,18 @@ class Batch(_Message, frozen=True):
 
 
 class Reply(_Message, frozen=True):
-    """Worker → front door: a frame of `length` bytes is in the batch's reply slice."""
+    """Worker → front door: a frame of `length` bytes is in the batch's reply slice.
+
+    Attributes:
+        errors_length: Number of bytes behind the frame: the errors of groups that failed, as JSON (`base.ipc.failure.encode_group_errors`).
+    """
 
     batch_id: int
     rows: int
     length: int
     flags: int
     release: int = 0
+    errors_length: int = 0
 
 
 class Failure(_Message, frozen=True):
@@ -288,8 +293,8 @@ def _pack(message: Message) -> bytes:  # noqa: C901, PLR0912 - one flat case a k
         case Batch(batch, endpoint, rows, deadline_ms, flags, request, reply, parameters):
             head = header(MessageKind.BATCH, flags, endpoint, batch, request.offset, request.length, rows, deadline_ms)
             return head + SLICES.pack(request.segment, reply.segment, reply.offset, reply.length) + parameters
-        case Reply(batch, rows, length, flags, release):
-            return header(MessageKind.REPLY, flags, 0, batch, release, length, rows, 0)
+        case Reply(batch, rows, length, flags, release, errors_length):
+            return header(MessageKind.REPLY, flags, 0, batch, release, length, rows, errors_length)
         case Failure(batch, body, flags, release):
             return header(MessageKind.FAILURE, flags, 0, batch, release, 0, 0, 0) + body
         case ReplyTooLarge(batch, length):
@@ -352,7 +357,7 @@ def unpack_message(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat ca
         raise PeerError(f"a message of kind {kind} with a body")
     match kind:
         case MessageKind.REPLY:
-            return Reply(batch, rows, length, flags, offset)
+            return Reply(batch, rows, length, flags, offset, extra)
         case MessageKind.REPLY_TOO_LARGE:
             return ReplyTooLarge(batch, length)
         case MessageKind.REPLY_BUFFER:

@@ -60,6 +60,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
         max_concurrency: Number of calls that a worker computes at the same time.
         whole: Each batch is one request, even one without rows, and its answer may have any number of rows.
         job: Each request becomes a job.
+        group_by: The columns whose values divide the rows of a request into groups; a batch may hold some of its groups.
     """
 
     name: str
@@ -85,6 +86,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     max_concurrency: int = 1
     whole: bool = False
     job: bool = False
+    group_by: list[str] = []
 
 
 class ReleaseSpec(msgspec.Struct, frozen=True):

@@ -155,16 +155,18 @@ def _arrow(frame: pl.DataFrame) -> pa.Table:
 def join_results(results: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """Returns the results of several calls of a handler as one batch.
 
-    Types that are inferred in each call, such as those of a list, may be wider in one result than in another.
+    Types that are inferred in each call, such as those of a list, may be wider in one result than in another. Results without rows do not
+    matter beside others.
 
     Raises:
         BadResult: The results have columns that do not fit together.
     """
+    results = [each for each in results if each.num_rows] or results[:1]
     try:
         schema = pa.unify_schemas([each.schema for each in results], promote_options="permissive")
         table = pa.Table.from_batches([each if each.schema.equals(schema) else each.cast(schema) for each in results])
-        (joined,) = table.combine_chunks().to_batches()
-        return joined
+        batches = table.combine_chunks().to_batches()
+        return batches[0] if batches else results[0]
     except (pa.ArrowException, ValueError) as exc:
         raise BadResult(
             f"the handler returned other columns for some rows of a request than for others: {exc}; declare a schema of the result"

@@ -44,6 +44,20 @@ SCHEMAS: dict[str, Any] = {
     }
 }
 
+FAILED_GROUPS: dict[str, Any] = {
+    "type": "array",
+    "description": "the groups of rows that failed, in their order",
+    "items": {
+        "type": "object",
+        "properties": {
+            "group": {"type": "object", "description": "its values in the columns by which rows are grouped"},
+            **{name: SCHEMAS["Problem"]["properties"][name] for name in ("status", "code", "detail", "errors")},
+        },
+        "required": ["group", "status", "code", "detail"],
+    },
+}
+SCHEMAS["Problem"]["properties"]["groups"] = FAILED_GROUPS
+
 HEADERS: dict[str, Any] = {
     "RequestId": {"description": "The request id", "schema": {"type": "string"}},
     "RetryAfter": {"description": "Seconds after which the request may be retried", "schema": {"type": "integer"}},

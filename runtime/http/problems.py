@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -53,6 +54,16 @@ class _CellError(msgspec.Struct, omit_defaults=True):
     column: str | None = None
 
 
+class GroupProblem(msgspec.Struct, omit_defaults=True):
+    """A group of a request's rows that failed: its values in the columns by which rows are grouped, and the error."""
+
+    group: dict[str, object]
+    status: int
+    code: str
+    detail: str
+    errors: list[_CellError] = []
+
+
 class _ProblemDocument(msgspec.Struct, omit_defaults=True):
     type: str
     title: str
@@ -61,6 +72,7 @@ class _ProblemDocument(msgspec.Struct, omit_defaults=True):
     code: str
     id: str
     errors: list[_CellError] = []
+    groups: Sequence[GroupProblem] = ()
 
 
 class Problem(NamedTuple):
@@ -76,9 +88,20 @@ def status_of(error: errors.PexdockError) -> int:
     return error.status if isinstance(error, errors.Reject) else STATUSES.get(type(error), 500)
 
 
-def make_problem(error: errors.PexdockError, request_id: str) -> Problem:
-    """Returns the response to an error. Errors are made so that it contains no local path, traceback or segment name."""
-    return _problem(status_of(error), error, request_id)
+def group_problem(group: dict[str, object], error: errors.PexdockError) -> GroupProblem:
+    """Returns the description of a group that failed."""
+    return GroupProblem(group, status_of(error), error.code, error.detail, _cell_errors(error))
+
+
+def make_problem(error: errors.PexdockError, request_id: str, groups: Sequence[GroupProblem] = ()) -> Problem:
+    """Returns the response to an error. Errors are made so that it contains no local path, traceback or segment name.
+
+    Args:
+        error: The error.
+        request_id: Id of the request.
+        groups: The groups of its rows that failed, if rows are grouped.
+    """
+    return _problem(status_of(error), error, request_id, groups)
 
 
 def method_not_allowed(detail: str, allowed: str, request_id: str) -> Problem:
@@ -95,10 +118,15 @@ def range_not_satisfiable(size: int, request_id: str) -> Problem:
     return problem
 
 
-def _problem(status: int, error: errors.PexdockError, request_id: str) -> Problem:
-    cells = [_CellError(cell.reason, cell.row, cell.column) for cell in error.cells]
+def _cell_errors(error: errors.PexdockError) -> list[_CellError]:
+    return [_CellError(cell.reason, cell.row, cell.column) for cell in error.cells]
+
+
+def _problem(status: int, error: errors.PexdockError, request_id: str, groups: Sequence[GroupProblem] = ()) -> Problem:
     title = _REJECTED if isinstance(error, errors.Reject) else _TITLES[status]
-    document = _ProblemDocument(f"urn:pexdock:{error.code}", title, status, error.detail, error.code, request_id, cells)
+    document = _ProblemDocument(
+        f"urn:pexdock:{error.code}", title, status, error.detail, error.code, request_id, _cell_errors(error), groups
+    )
     headers = [(b"content-type", MEDIA_TYPE), (b"x-request-id", request_id.encode())]
     if isinstance(error, errors.Unauthorized):
         headers.append((b"www-authenticate", b"Bearer"))

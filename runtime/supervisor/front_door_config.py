@@ -25,6 +25,7 @@ def front_door_config(settings: Settings) -> Configure:
         columns_max=settings.columns_max,
         row_max_values=settings.row_max_values,
         request_max_rows=settings.request_max_rows,
+        request_max_groups=settings.request_max_groups,
         response_max_bytes=int(settings.response_max_bytes),
         drain_s=settings.drain_s,
         metrics=settings.measuring,

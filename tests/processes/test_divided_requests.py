@@ -21,9 +21,10 @@ import pytest
 import base.service as svc
 from base.endpoint.endpoint import Endpoint
 from base.errors import Reject
-from base.ipc.front_door_control import Configure
+from base.ipc.front_door_control import Configure, FailureLimit, OutcomeReport
 from base.schema import Schema
 from base.testing import TestClient
+from front_harness import Front, Workers
 from supervisor_harness import Supervised
 from tinypex import write_tiny
 from waiting import until
@@ -359,3 +360,15 @@ def test_a_large_request_is_divided_over_the_workers(tmp_path: Path) -> None:
     assert [each["twice"] for each in predictions] == [2 * x for x in range(1000)]
     assert len({each["pid"] for each in predictions}) >= 2
     assert (met / "died").exists()
+
+
+def test_a_divided_request_counts_once_towards_the_limit_of_failures(make: Workers, front: Front) -> None:
+    """However many parts it has, and whether it fails or not: the release is neither kept from its requests nor given up too early."""
+    first, second = make("1.0"), make("1.0")
+    front.table(first.route("it", second, failure_limit=FailureLimit(4, 50.0)))
+    for x in (1, 2, -1):
+        assert front.ask([{"x": x}] * 200).status == (200 if x > 0 else 500)
+    reports: list[OutcomeReport] = []
+    while sum(each.answered for each in reports) < 3:
+        reports.append(front.until(OutcomeReport))
+    assert (sum(each.failed for each in reports), [each.limit_reached for each in reports]) == (1, [False] * len(reports))

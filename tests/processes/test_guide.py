@@ -78,6 +78,7 @@ def clients(modules: dict[str, ModuleType]) -> Iterator[dict[str, TestClient]]:
     with ExitStack() as stack:
         found = {name: stack.enter_context(TestClient(*endpoints_of(made))) for name, made in modules.items()}
         found[GUIDE.name].post("/areas", json=[{"petal_length": 1}])  # the segment that all tests share comes with the first batch
+        found[FITTING.name].post("/trends", json=[{"shop": "a", "sold": 1}])  # as above
         yield found
 
 

@@ -7,8 +7,10 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from base.artifacts.cache.cache import Lease
 from base.async_runner import AsyncRunner
 from base.endpoint.endpoint import CONCURRENCY_MAX
+from base.worker.link.reply_sender import never_retained
 
 
 class AsyncCall:
@@ -101,3 +103,22 @@ class AsyncCalls:
             if is_suspended and not call.is_parked and not call.is_exclusive and self._count(call.endpoint) < call.limit:
                 call.is_parked = True
                 call.on_suspended()
+
+
+class OpenCall:
+    """A call of an async handler that is not answered yet, its model, and the timer of its deadline."""
+
+    def __init__(self, call: AsyncCall, lease: Lease | None) -> None:
+        self.call = call
+        self.lease = lease
+        self.timer: asyncio.TimerHandle | None = None
+        self.is_abandoned = False
+        self.is_retained = never_retained
+
+    def close(self) -> None:
+        """Gives the model back, and cancels the timer. Idempotent."""
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.release()
+        if self.timer is not None:
+            self.timer.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +19,12 @@ from base.ipc import frames
 from base.ipc.numeric_frames import NumericBatch
 from base.ipc.protocol import Batch, Flag, ModelLoading, Reply, ReplyTooLarge, SegmentSlice, Started, monotonic_deadline_s
 from base.jobs.attempt import JobAttempt
-from base.worker.link.async_calls import AsyncCall, AsyncCalls
-from base.worker.link.reply_sender import ReplySender, never_retained, retained_flag
+from base.worker.link.async_calls import AsyncCall, AsyncCalls, OpenCall
+from base.worker.link.reply_sender import ReplySender, never_retained, retained_flag, unpack_answer
 from base.worker.link.segment_table import SegmentTable
 from base.worker.link.stream_replies import StreamReplies
 from base.worker.prediction.handler_call import BatchContext
 from base.worker.prediction.predictor import Answer, Predictor
-from base.worker.prediction.record import OneRecord
 
 parameters_decoder: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, str | list[str]])
 _parameters_and_context: msgspec.json.Decoder[tuple[dict[str, Any], RequestContext]] = msgspec.json.Decoder(
@@ -56,25 +54,6 @@ class _Output(msgspec.Struct, frozen=True):
     frame: Answer
     known_schema: bool
     is_retained: Callable[[], bool]
-
-
-class _OpenCall:
-    """A call of an async handler that is not answered yet, its model, and the timer of its deadline."""
-
-    def __init__(self, call: AsyncCall, lease: Lease | None) -> None:
-        self.call = call
-        self.lease = lease
-        self.timer: asyncio.TimerHandle | None = None
-        self.is_abandoned = False
-        self.is_retained = never_retained
-
-    def close(self) -> None:
-        """Gives the model back, and cancels the timer. Idempotent."""
-        lease, self.lease = self.lease, None
-        if lease is not None:
-            lease.release()
-        if self.timer is not None:
-            self.timer.cancel()
 
 
 class BatchRunner:
@@ -107,7 +86,7 @@ class BatchRunner:
         self._pending: list[_PendingWork] = []  # bounded by the front door's slots
         self._outputs: dict[int, _Output] = {}  # as above
         self._async_calls = async_calls
-        self._calls: dict[int, _OpenCall] = {}  # of async handlers, until they are answered; as above
+        self._calls: dict[int, OpenCall] = {}  # of async handlers, until they are answered; as above
         self._broken: PeerError | None = None
         self._forks = 0
         self.streams = StreamReplies(sender, segments, async_calls.runner, self._on_broken, wake)
@@ -261,7 +240,7 @@ class BatchRunner:
     def _begin_call(self, work: _Work, lease: Lease | None, *, parked: bool) -> None:
         """Begins to compute a batch by an async handler. Owns the lease."""
         batch, endpoint = work.batch, self._predictors[work.batch.endpoint].endpoint
-        opened = _OpenCall(
+        opened = OpenCall(
             AsyncCall(
                 batch.endpoint,
                 endpoint.max_concurrency,
@@ -279,7 +258,7 @@ class BatchRunner:
             opened.timer = self._async_calls.runner.loop.call_later(wait_s, self._abandon_call, batch.batch_id, late)
         self._async_calls.submit(opened.call)
 
-    async def _call(self, work: _Work, opened: _OpenCall) -> None:
+    async def _call(self, work: _Work, opened: OpenCall) -> None:
         """Computes one batch by an async handler, and sends its outcome unless nobody waits for it any more."""
         batch, predictor = work.batch, self._predictors[work.batch.endpoint]
         outcome: _Output | PexdockError
@@ -379,16 +358,22 @@ class BatchRunner:
     def _reply(self, batch_id: int, place: SegmentSlice, output: _Output) -> None:
         if self._sender.is_forked:
             exit_forked_child()
-        frame, flags = (output.frame.batch, Flag.RECORD) if isinstance(output.frame, OneRecord) else (output.frame, 0)
-        size_max = frames.frame_size_max(frame, known_schema=output.known_schema)
+        frame, flags, errors, errors_length = output.frame, 0, b"", 0
+        if isinstance(frame, tuple):
+            frame, flags, errors = unpack_answer(frame)
+            errors_length = len(errors)
+        size_max = frames.frame_size_max(frame, known_schema=output.known_schema) + errors_length
         if size_max > place.length:
             self._outputs[batch_id] = output
             self._channel.send_message(ReplyTooLarge(batch_id, size_max))
             return
-        written = frames.write_frame(frame, self._segments.slice_view(place), known_schema=output.known_schema)
+        memory = self._segments.slice_view(place)
+        written = frames.write_frame(frame, memory, known_schema=output.known_schema)
+        if errors:
+            memory[written.length : written.length + errors_length] = errors
         # A result may be a view of the request's own columns, and then it keeps their memory in use, too.
         flags |= written.flags | retained_flag(output.is_retained)
-        self._channel.send_message(Reply(batch_id, frame.num_rows, written.length, flags, self._sender.release))
+        self._channel.send_message(Reply(batch_id, frame.num_rows, written.length, flags, self._sender.release, errors_length))
 
 
 def _require_in_time(deadline_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Sends failures to a front door, and keeps a forked copy of the worker from sending anything."""
+"""Sends failures to a front door, prepares other answers for it, and keeps a forked copy of the worker from sending anything."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 
 import msgspec
+import pyarrow as pa
 
 from base.errors import PeerError, PexdockError
 from base.forks import exit_forked_child
@@ -13,6 +14,8 @@ from base.ipc import failure
 from base.ipc.channel import Channel
 from base.ipc.protocol import Failure, Flag, ProgressReport
 from base.jobs.attempt import Progress
+from base.worker.prediction.grouped_batch import GroupedAnswer
+from base.worker.prediction.record import OneRecord
 
 
 class ReplySender:
@@ -52,6 +55,13 @@ class ReplySender:
         if not self.is_forked:
             with contextlib.suppress(PeerError):
                 self.channel.send_message(ProgressReport(batch_id, msgspec.json.encode(progress)))
+
+
+def unpack_answer(answer: OneRecord | GroupedAnswer) -> tuple[pa.RecordBatch, int, bytes]:
+    """Returns the frame of a reply, its flags, and the bytes behind it."""
+    if isinstance(answer, OneRecord):
+        return answer.batch, Flag.RECORD, b""
+    return answer.batch, 0, failure.encode_group_errors(answer.errors) if answer.errors else b""
 
 
 def retained_flag(is_retained: Callable[[], bool]) -> int:

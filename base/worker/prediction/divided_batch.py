@@ -11,6 +11,7 @@ import pyarrow as pa
 from base.errors import AuthorError, PexdockError
 from base.ipc.numeric_frames import NumericBatch
 from base.schema.wire import join_results
+from base.worker.prediction.grouped_batch import GroupedAnswer
 from base.worker.prediction.handler_call import BatchContext
 from base.worker.prediction.record import OneRecord
 
@@ -54,9 +55,9 @@ class DividedBatch:
             rows = min(self._rows_max, self._whole.height - self._start)
             raise _error_of_part(error, self._start, rows) from error.__cause__
 
-    def add_result(self, result: pa.RecordBatch | NumericBatch | OneRecord) -> None:
+    def add_result(self, result: pa.RecordBatch | NumericBatch | OneRecord | GroupedAnswer) -> None:
         """Takes the result of the present part."""
-        assert not isinstance(result, OneRecord)  # an endpoint that may return one is not divided
+        assert not isinstance(result, OneRecord | GroupedAnswer)  # an endpoint that may return one is not divided so
         self._results.append(_record_batch(result))
 
     def joined_result(self) -> pa.RecordBatch:

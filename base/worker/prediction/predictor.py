@@ -24,6 +24,7 @@ from base.ipc.frames import FrameReader
 from base.ipc.numeric_frames import NumericBatch
 from base.telemetry.recorder import HandlerMetrics
 from base.worker.prediction.divided_batch import DividedBatch
+from base.worker.prediction.grouped_batch import GroupedAnswer, GroupedBatch, group_to_batch
 from base.worker.prediction.handler_call import BatchContext, HandlerCaller
 from base.worker.prediction.handler_errors import HandlerErrorBoundary, propagate_cancellation
 from base.worker.prediction.numeric_io import NumericOutput
@@ -38,7 +39,7 @@ _WARM_UP_PART_BYTES = 64 * 1024
 _Rows: TypeAlias = pa.RecordBatch | NumericBatch | pl.DataFrame
 """The rows of a batch, or a part of them as a frame."""
 
-Answer: TypeAlias = pa.RecordBatch | NumericBatch | OneRecord
+Answer: TypeAlias = pa.RecordBatch | NumericBatch | OneRecord | GroupedAnswer
 """The rows that answer a batch."""
 
 
@@ -78,6 +79,7 @@ class Predictor:
         self._dependencies = dependencies
         self._process = OwnProcess()
         self._call_max_rows = endpoint.batch.call_max_rows
+        self._may_divide = bool(endpoint.group_by) or self._call_max_rows is not None
 
     def open(self) -> None:
         """Opens the handler's dependencies, and starts the loads that the author wants before the first request, after listing the store.
@@ -148,18 +150,17 @@ class Predictor:
             self._metrics.record_duration("HandlerTime", time.perf_counter() - started_s)
 
     def _predict(self, lease: Lease | None, batch: _Rows, context: BatchContext) -> Answer:
-        num_rows, rows_max = batch.height if isinstance(batch, pl.DataFrame) else batch.num_rows, self._call_max_rows
-        if rows_max is not None and num_rows > rows_max:
-            divided = self._divide(batch, rows_max, context)
+        if self._may_divide and (divided := self._divide(batch, context)) is not None:
             for part in divided:
                 with divided:
                     divided.add_result(self._predict(lease, part, context))
             return divided.joined_result()
+        num_rows = batch.height if isinstance(batch, pl.DataFrame) else batch.num_rows
         with HandlerErrorBoundary(self.endpoint.name, num_rows, self._process, single_request=context.single_request):
             result = self._caller.call(lease, batch, context)
             if inspect.iscoroutine(result):
                 result = self._async_runner.run_coroutine(result)
-            return self._to_batch(result, num_rows)
+            return self._to_batch(result, batch, num_rows)
 
     async def predict_async(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> Answer:
         """Calls an async handler on one batch, as `predict` does. Other calls go on while it awaits something.
@@ -176,19 +177,18 @@ class Predictor:
                 self._metrics.record_duration("HandlerTime", time.perf_counter() - started_s)
 
     async def _predict_async(self, lease: Lease | None, batch: _Rows, context: BatchContext) -> Answer:
-        num_rows, rows_max = batch.height if isinstance(batch, pl.DataFrame) else batch.num_rows, self._call_max_rows
-        if rows_max is not None and num_rows > rows_max:
-            divided = self._divide(batch, rows_max, context)
+        if self._may_divide and (divided := self._divide(batch, context)) is not None:
             for part in divided:
                 with divided:
                     divided.add_result(await self._predict_async(lease, part, context))
             return divided.joined_result()
+        num_rows = batch.height if isinstance(batch, pl.DataFrame) else batch.num_rows
         with HandlerErrorBoundary(self.endpoint.name, num_rows, self._process, single_request=context.single_request):
             with propagate_cancellation() as cancelled:
                 result = await self._caller.call(lease, batch, context)
             self._process.end_if_forked()
             if not cancelled:
-                return self._to_batch(result, num_rows)
+                return self._to_batch(result, batch, num_rows)
         raise asyncio.CancelledError
 
     def stream(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> PredictionStream:
@@ -207,7 +207,10 @@ class Predictor:
             return False
         batch = schema.example_batch(several=not self.endpoint.batched)
         if not self.streams:
-            self._predict(lease, batch, context)
+            answer = self._predict(lease, batch, context)
+            if isinstance(answer, GroupedAnswer):
+                for error in answer.errors.values():
+                    raise error
             return True
         with HandlerErrorBoundary(self.endpoint.name, batch.num_rows, self._process, single_request=context.single_request):
             parts = self._start_parts(lease, batch, context)
@@ -222,12 +225,22 @@ class Predictor:
         if self.cache is not None:
             self.cache.close()
 
-    def _divide(self, batch: _Rows, rows_max: int, context: BatchContext) -> DividedBatch:
-        with HandlerErrorBoundary(self.endpoint.name, rows_max, self._process, single_request=context.single_request):
-            return DividedBatch(self._caller.to_frame(batch), rows_max, context)
+    def _divide(self, batch: _Rows, context: BatchContext) -> DividedBatch | GroupedBatch | None:
+        """Returns what divides a batch into several calls; None if it is one call, as a part is."""
+        if isinstance(batch, pl.DataFrame):
+            return None
+        rows_max = self._call_max_rows
+        if rows_max is not None and batch.num_rows <= rows_max:
+            return None
+        with HandlerErrorBoundary(self.endpoint.name, batch.num_rows, self._process, single_request=context.single_request):
+            frame = self._caller.to_frame(batch)
+            return GroupedBatch(frame, self.endpoint, context) if rows_max is None else DividedBatch(frame, rows_max, context)
 
-    def _to_batch(self, result: object, num_rows: int) -> Answer:
+    def _to_batch(self, result: object, given: _Rows, num_rows: int) -> Answer:
         endpoint = self.endpoint
+        if endpoint.group_by:
+            assert isinstance(given, pl.DataFrame)
+            return group_to_batch(result, given, endpoint)
         if endpoint.raw:
             return response_frame(result)
         if not endpoint.batched and isinstance(result, dict):

@@ -37,12 +37,20 @@ def record_to_batch(record: Mapping[Any, object], schema: type[Schema] | None) -
     Raises:
         BadResult: A value has no form in Arrow, or the fields break the schema.
     """
+    return result_to_batch(record_to_frame(record, schema), 1, schema)
+
+
+def record_to_frame(record: Mapping[Any, object], schema: type[Schema] | None) -> pl.DataFrame:
+    """Returns a record as a frame of one row, whose fields need not be those of the schema.
+
+    Raises:
+        BadResult: A value has no form in Arrow.
+    """
     if not record or not all(isinstance(name, str) for name in record):
         raise BadResult("the handler returned a dict that is no record: give it fields, whose names are strings")
     require_bounds([record])
     wanted = {} if schema is None else schema.polars_schema()
-    columns = {name: _column(name, value, wanted.get(name)) for name, value in record.items()}
-    return result_to_batch(pl.DataFrame(columns), 1, schema)
+    return pl.DataFrame({name: _column(name, value, wanted.get(name)) for name, value in record.items()})
 
 
 def has_frames(record: Mapping[Any, object]) -> bool:

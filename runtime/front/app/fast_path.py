@@ -7,7 +7,7 @@ from typing import NamedTuple
 from base.errors import PexdockError
 from runtime.front.app import health
 from runtime.front.memory.body_buffer import BODY_BUFFER_MIN_BYTES, BodyBuffer
-from runtime.front.requests.hints import PRIORITY_HEADER, TIMEOUT_HEADER, VERSION_HEADER, parse_hints
+from runtime.front.requests.hints import PREFER_HEADER, PRIORITY_HEADER, TIMEOUT_HEADER, VERSION_HEADER, parse_hints
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.target import Target
 from runtime.front.routing.route_table import RouteTable
@@ -106,4 +106,4 @@ def allocate_body_buffer(head: RequestHead, body_bytes: int) -> BodyBuffer | Non
     return BodyBuffer.allocate(body_bytes, head.target.endpoint.release.budget)
 
 
-_NOT_PLAIN = frozenset((b"transfer-encoding", b"expect", b"content-encoding", b"prefer"))
+_NOT_PLAIN = frozenset((b"transfer-encoding", b"expect", b"content-encoding", PREFER_HEADER))

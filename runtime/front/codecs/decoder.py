@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from encodings import normalize_encoding
 from encodings.aliases import aliases
 from functools import partial
@@ -12,9 +12,10 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 
-from base.errors import Malformed, UnsupportedMedia
+from base.errors import Cell, Malformed, UnsupportedMedia
 from base.ipc.numeric_frames import NumericFormat, arrow_array
-from base.schema.wire import batch_of_columns, columns_from_arrow
+from base.schema.groups import Groups, find_groups, may_be_key
+from base.schema.wire import batch_of_columns, columns_from_arrow, frame_of_table
 from runtime.front.codecs import csv, media_types
 from runtime.front.codecs import json as json_codec
 from runtime.front.codecs.arrow import body_frame, tables
@@ -24,7 +25,8 @@ from runtime.front.codecs.batch_builder import BatchBuilder
 from runtime.front.codecs.json_columns import MIN_ROWS, JsonColumns
 from runtime.front.codecs.json_slices import SLICE_BYTES
 from runtime.front.codecs.parquet import reader as parquet
-from runtime.front.codecs.rows import Rows
+from runtime.front.codecs.rows import GroupedRows, Rows
+from runtime.front.codecs.values import schema_fit
 from runtime.front.codecs.values.limits import COLUMNS_MAX, ROW_MAX_VALUES, check_column_count
 from runtime.front.memory.body_buffer import BodyBuffer
 
@@ -43,12 +45,14 @@ class RowDecoder:
         unexpected: "reject" refuses fields that the schema does not have; "ignore" skips them.
         columns_max: Limit of the columns of a body that the schema does not have.
         row_max_values: Limit of the values of a row of JSON.
+        group_by: The columns by which rows are grouped; empty if they are not.
 
     Attributes:
         batches: Builds batches of the decoded rows.
         body_readers: Readers of bodies by content type, which `body_reader` has made so far.
         quick_bytes: Sizes up to which `is_quick` is True for every body, by content type, for the same content types.
         is_narrow: Whether it has so few columns that small bodies are read quickly.
+        group_by: As given.
         quick_json_bytes: Size of the largest body of JSON that is read quickly.
         quick_csv_bytes: The same for CSV.
 
@@ -57,9 +61,15 @@ class RowDecoder:
     """
 
     def __init__(
-        self, schema: pa.Schema | None, unexpected: str = "ignore", columns_max: int = COLUMNS_MAX, row_max_values: int = ROW_MAX_VALUES
+        self,
+        schema: pa.Schema | None,
+        unexpected: str = "ignore",
+        columns_max: int = COLUMNS_MAX,
+        row_max_values: int = ROW_MAX_VALUES,
+        group_by: Sequence[str] = (),
     ) -> None:
         self._schema = schema
+        self.group_by = group_by
         self._unexpected = unexpected
         self._columns = {} if schema is None else columns_from_arrow(schema)
         self._columns_max = min(columns_max + len(self._columns), COLUMNS_MAX)
@@ -152,10 +162,34 @@ class RowDecoder:
         table = tables.read_arrow_stream(body, self._columns_max)
         batch = None if self._passthrough is None else self._passthrough.matching_batch(table)
         rows = self._rows_of_table(table) if batch is None else Rows(batch, "")
+        if self.group_by:
+            rows, batch = self.group_rows(rows), None
         rows.body_buffer = buffer
         if batch is not None and table.num_columns == batch.num_columns:
             buffer.frame = body_frame.find_batch_message(body, batch)
         return rows
+
+    def group_rows(self, rows: Rows) -> Rows:
+        """Returns rows in the order of their groups.
+
+        Raises:
+            Misfit: A column by which they are grouped is missing, or nested.
+        """
+        batch = rows.records if isinstance(rows.records, pa.RecordBatch) else self.batches.build_record_batch([rows])
+        if not rows.count:
+            return GroupedRows(batch, rows.shape, Groups(None, [0]))
+        missing = [name for name in self.group_by if name not in batch.schema.names]
+        if missing:
+            raise schema_fit.misfit_error([Cell(None, name, "missing; the rows are grouped by this column") for name in missing])
+        frame = frame_of_table(pa.Table.from_batches([batch]))
+        nested = [name for name in self.group_by if not may_be_key(frame[name].dtype)]
+        if nested:
+            raise schema_fit.misfit_error([Cell(None, name, "expected single values, to group the rows by them") for name in nested])
+        groups = find_groups([frame[name] for name in self.group_by])
+        if groups.order is not None:
+            columns = tables.to_one_batch(tables.to_table(frame[groups.order])).columns
+            batch = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+        return GroupedRows(batch, rows.shape, groups)
 
     def _rows_of(self, found: list[msgspec.Struct] | pl.DataFrame) -> Rows:
         if not isinstance(found, pl.DataFrame):
@@ -244,7 +278,11 @@ def body_reader(decoder: RowDecoder, content_type: str) -> Callable[[bytes], Row
             decoder.quick_bytes.clear()
         quick_bytes = decoder.quick_csv_bytes if name == media_types.CSV else min(_QUICK_BYTES, decoder.quick_json_bytes)
         decoder.quick_bytes[content_type] = quick_bytes if decoder.is_narrow and name not in _EXPANDING else 0
-        reader = decoder.body_readers[content_type] = partial(read, decoder)
+        reader: Callable[[bytes], Rows] = partial(read, decoder)
+        if decoder.group_by:
+            ungrouped = reader
+            reader = lambda body: decoder.group_rows(ungrouped(body))  # noqa: E731 - a reader as the other one
+        decoder.body_readers[content_type] = reader
         return reader
 
     def refuse(_: bytes) -> Rows:

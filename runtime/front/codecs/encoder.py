@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Self
 
 import msgspec
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from polars import CompatLevel
 
-from base.errors import BadResult, NotAcceptable
+from base.errors import BadResult, NotAcceptable, PexdockError
 from base.ipc.numeric_frames import NumericBatch
 from runtime.front.codecs import csv
 from runtime.front.codecs.accept import preferred_media_type
@@ -65,7 +66,10 @@ class ReplyEncoder:
 
     Attributes:
         is_record: Whether the frame's only row is the response itself.
+        group_errors: Errors of groups that are not in the frame, by the number of the group in its batch.
     """
+
+    group_errors: Mapping[int, PexdockError] = MappingProxyType({})
 
     def __init__(self, batch: pa.RecordBatch | NumericBatch | None, stream: memoryview | None = None, max_bytes: int = sys.maxsize) -> None:
         self._frame = batch
@@ -232,10 +236,11 @@ def _predictions(batch: pa.RecordBatch | NumericBatch) -> list[object]:
     if isinstance(batch, NumericBatch):
         names, columns = batch.names, [np.asarray(column).tolist() for column in batch.columns]
         return columns[0] if names == _SCALARS else [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-    return _column(batch.column(0)) if batch.schema.names == _SCALARS else _records(batch)
+    return _column(batch.column(0)) if batch.schema.names == _SCALARS else [*records_of(batch)]
 
 
-def _records(batch: pa.RecordBatch) -> list[object]:
+def records_of(batch: pa.RecordBatch) -> list[dict[str, object]]:
+    """Returns rows as records of values that JSON has."""
     names = batch.schema.names
     if not names:
         return [{}] * batch.num_rows
@@ -269,7 +274,7 @@ def _column(column: pa.Array) -> list[object]:  # type: ignore[type-arg]
 
 
 def _lines(batch: pa.RecordBatch) -> bytes:
-    return b"".join(msgspec.json.encode(record) + b"\n" for record in _records(batch))
+    return b"".join(msgspec.json.encode(record) + b"\n" for record in records_of(batch))
 
 
 def _arrow(batch: pa.RecordBatch) -> bytes:

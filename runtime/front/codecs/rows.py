@@ -6,6 +6,7 @@ import msgspec
 import pyarrow as pa
 
 from base.ipc.numeric_frames import NumericBatch
+from base.schema.groups import Groups
 from runtime.front.memory.body_buffer import BodyBuffer
 
 Records = list[msgspec.Struct] | pa.RecordBatch | NumericBatch
@@ -29,3 +30,19 @@ class Rows:
         self.count = records.num_rows if isinstance(records, NumericBatch) else len(records)
         self.shape = shape
         self.body_buffer: BodyBuffer | None = None
+
+
+class GroupedRows(Rows):
+    """The decoded rows of one request, group by group.
+
+    Attributes:
+        columns: The rows, as columns.
+        groups: The groups, with the number of each row in the request.
+    """
+
+    __slots__ = ("columns", "groups")
+
+    def __init__(self, columns: pa.RecordBatch, shape: str, groups: Groups) -> None:
+        super().__init__(columns, shape)
+        self.columns = columns
+        self.groups = groups

@@ -20,13 +20,6 @@ _TAGS = ["jobs"]
 _REQUEST_ID = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
 
 _PARAMETERS: dict[str, Any] = {
-    "Prefer": {
-        "name": "Prefer",
-        "in": "header",
-        "description": "`respond-async` makes a job of the request (RFC 7240). With `wait=N`, the response is the result if it is done in "
-        "N seconds",
-        "schema": {"type": "string", "examples": ["respond-async", "respond-async, wait=10"]},
-    },
     "JobId": {
         "name": "id",
         "in": "path",
@@ -65,7 +58,8 @@ def add_jobs(document: dict[str, Any]) -> None:
 
 def add_to_operation(operation: dict[str, Any], endpoint: EndpointSpec) -> None:
     """Adds to the operation of an endpoint that its requests may become jobs, or always do."""
-    operation["parameters"].append(_parameter("Prefer"))
+    if not endpoint.group_by:  # which has it anyway
+        operation["parameters"].append(_parameter("Prefer"))
     operation["responses"]["202"] = {"$ref": "#/components/responses/JobAccepted"}
     if endpoint.job:
         operation["responses"] = {
@@ -87,7 +81,7 @@ def _put() -> dict[str, Any]:
         "operationId": "putJob",
         "summary": "Submit a job under an ID of your own",
         "description": description,
-        "parameters": [_parameter("JobId"), path, _parameter("Prefer"), *request_headers.parameter_references()],
+        "parameters": [_parameter("JobId"), path, _parameter("Prefer"), *request_headers.parameter_references(grouped=False)],
         "requestBody": {"required": True, "content": {"*/*": {"schema": {}}}},
         "responses": {
             "200": _json("The job exists, and has ended", JobDocument),

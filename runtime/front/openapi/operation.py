@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from base.ipc.release_spec import EndpointSpec, ReleaseSpec
+from base.schema.groups import ERROR_COLUMN
 from runtime.front.codecs import media_types
 from runtime.front.openapi import request_headers
 from runtime.front.openapi.row_schema import row_schema
@@ -46,7 +47,7 @@ def make_operation(release: ReleaseSpec, endpoint: EndpointSpec, name: str) -> d
                 for each in endpoint.parameters
             ),
             *(_query_parameter(endpoint, name, repeats=repeats) for name, repeats in endpoint.query.items()),
-            *request_headers.parameter_references(),
+            *request_headers.parameter_references(grouped=bool(endpoint.group_by)),
         ],
         "requestBody": {"required": True, "content": _raw() if endpoint.raw else _request(endpoint, name)},
         "responses": {**_ok(endpoint), **problem_schemas.response_references(_excluded(endpoint))},
@@ -54,7 +55,7 @@ def make_operation(release: ReleaseSpec, endpoint: EndpointSpec, name: str) -> d
 
 
 def _excluded(endpoint: EndpointSpec) -> frozenset[int]:
-    return frozenset([_OF_DECODERS] * endpoint.raw + [_OF_RECORDS] * (endpoint.streams or not endpoint.whole))
+    return frozenset([_OF_DECODERS] * endpoint.raw + [_OF_RECORDS] * (endpoint.streams or not endpoint.whole or bool(endpoint.group_by)))
 
 
 def _query_parameter(endpoint: EndpointSpec, name: str, *, repeats: bool) -> dict[str, Any]:
@@ -123,9 +124,10 @@ def _ok(endpoint: EndpointSpec) -> dict[str, Any]:
     if endpoint.raw:
         return {"2XX": {"description": "The handler's own response", "headers": _HEADERS, "content": {"*/*": {"schema": {}}}}}
     rows = {"type": "array", "items": _prediction(endpoint)}
+    may_be_record = endpoint.whole and not endpoint.group_by
     predictions = {
         "type": "object",
-        "properties": {"id": {"type": "string"}, "predictions": {"anyOf": [rows, _record(endpoint)]} if endpoint.whole else rows},
+        "properties": {"id": {"type": "string"}, "predictions": {"anyOf": [rows, _record(endpoint)]} if may_be_record else rows},
         "required": ["id", "predictions"],
     }
     content = {
@@ -133,12 +135,36 @@ def _ok(endpoint: EndpointSpec) -> dict[str, Any]:
         media_types.NDJSON: _lines("one prediction per line, as an object"),
         **_columnar(),
     }
+    if endpoint.group_by:
+        return _of_groups(endpoint, predictions, content)
     return {
         "200": {
             "description": "Any number of rows, or one record" if endpoint.whole else "One prediction per row, in order",
             "headers": _HEADERS,
             "content": content,
         }
+    }
+
+
+def _of_groups(endpoint: EndpointSpec, predictions: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """Returns the responses of an endpoint that groups rows: a whole one, and one without the groups that failed."""
+    names = ", ".join(endpoint.group_by)
+    properties = {**predictions["properties"], "failed": problem_schemas.FAILED_GROUPS}
+    partial = {"type": "object", "properties": properties, "required": [*properties]}
+    reason = f"a row with {ERROR_COLUMN}, and {names}, for each group that failed"
+    tables = {name: {"schema": {**each["schema"], "description": reason}} for name, each in content.items() if name != media_types.JSON}
+    count = {"X-Pexdock-Failed-Groups": {"description": "Number of groups that failed", "schema": {"type": "integer"}}}
+    return {
+        "200": {
+            "description": f"Any number of rows for each group of rows with equal {names}, in the order of the groups' first rows",
+            "headers": _HEADERS,
+            "content": content,
+        },
+        "207": {
+            "description": "Some groups failed, and the others are answered",
+            "headers": {**_HEADERS, **count},
+            "content": {media_types.JSON: {"schema": partial}, **tables},
+        },
     }
 
 

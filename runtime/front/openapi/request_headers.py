@@ -18,6 +18,14 @@ PARAMETERS: dict[str, Any] = {
         "description": "Urgency (RFC 9218) from u=0, the highest, to u=7; ignored unless the operator enables priorities",
         "schema": {"type": "string", "default": "u=3"},
     },
+    "Prefer": {
+        "name": "Prefer",
+        "in": "header",
+        "description": "Preferences (RFC 7240). `handling=strict`: all groups of the rows are answered, or none; otherwise those that fail "
+        "are reported with a 207. `respond-async`: the request becomes a job; with `wait=N`, the response is its result if it is done in N "
+        "seconds",
+        "schema": {"type": "string", "examples": ["handling=strict", "respond-async", "respond-async, wait=10"]},
+    },
     "Version": {
         "name": "X-Pexdock-Version",
         "in": "header",
@@ -27,6 +35,6 @@ PARAMETERS: dict[str, Any] = {
 }
 
 
-def parameter_references() -> list[dict[str, str]]:
-    """Returns references to all of these headers, for an operation."""
-    return [{"$ref": f"#/components/parameters/{name}"} for name in PARAMETERS]
+def parameter_references(*, grouped: bool) -> list[dict[str, str]]:
+    """Returns references to all of these headers that an operation has, whose rows may be grouped."""
+    return [{"$ref": f"#/components/parameters/{name}"} for name in PARAMETERS if grouped or name != "Prefer"]

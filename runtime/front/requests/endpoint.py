@@ -30,7 +30,7 @@ class EndpointCodecs:
     def __init__(self, spec: EndpointSpec, columns_max: int, row_max_values: int) -> None:
         self.input_schema = _schema_of(spec.input_schema)
         self.output_schema = _schema_of(spec.output_schema)
-        self.decoder = RowDecoder(self.input_schema, spec.unexpected, columns_max, row_max_values)
+        self.decoder = RowDecoder(self.input_schema, spec.unexpected, columns_max, row_max_values, spec.group_by)
         self.replies = frames.FrameReader(self.output_schema)
         self.spec_digest = hashlib.sha256(msgspec.json.encode(spec)).digest()
 
@@ -119,7 +119,9 @@ class ServedEndpoint:
     def decodes_like(self, other: ServedEndpoint) -> bool:
         """Returns whether both endpoints decode a body to the same rows."""
         mine, theirs = self.spec, other.spec
-        return mine.input_schema == theirs.input_schema and mine.unexpected == theirs.unexpected and mine.raw == theirs.raw
+        if mine.input_schema != theirs.input_schema or mine.unexpected != theirs.unexpected:
+            return False
+        return mine.raw == theirs.raw and mine.group_by == theirs.group_by
 
     def on_expired(self, request: Timed) -> None:
         """Ends a request whose deadline has passed."""

@@ -1,7 +1,8 @@
 """The headers with which a client requests a time limit, an urgency or a release. Pure.
 
 `X-Request-Timeout-Ms` is a whole number of milliseconds. The urgency is that of the `Priority` header (RFC 9218): `u=0` goes first, `u=7`
-last, and 3 is the default. As the RFC demands, parameters that cannot be parsed are ignored.
+last, and 3 is the default. As the RFC demands, parameters that cannot be parsed are ignored. So are preferences (`Prefer`, RFC 7240) other
+than `handling=strict`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from base.errors import Malformed
 
 TIMEOUT_HEADER = b"x-request-timeout-ms"
 PRIORITY_HEADER = b"priority"
+PREFER_HEADER = b"prefer"
 VERSION_HEADER = b"x-pexdock-version"
 """Header that requests a release by version or label."""
 
@@ -23,6 +25,9 @@ _TIMEOUT_MAX_DIGITS = 12
 _URGENCY = re.compile(rb"(?:.*,)?[ \t]*u=([0-7])[ \t]*(?:[,;]|$)")
 """Matches up to the last urgency, which counts (RFC 8941, 3.2)."""
 
+_HANDLING = re.compile(rb"(?:^|,)\s*handling\s*=\s*\"?([a-z]+)", re.IGNORECASE)
+"""The preference for `strict` or `lenient` handling, of which the first counts (RFC 7240, 2 and 4.4)."""
+
 
 class RequestHints(NamedTuple):
     """The time limit and urgency that a client requests.
@@ -30,10 +35,12 @@ class RequestHints(NamedTuple):
     Attributes:
         timeout_ms: Time limit in milliseconds; None if the client sets none.
         urgency: 0 to 7; 0 goes first.
+        strict: Whether no part of a request is to be answered if another part fails.
     """
 
     timeout_ms: int | None = None
     urgency: int = DEFAULT_URGENCY
+    strict: bool = False
 
 
 NO_HINTS = RequestHints()
@@ -45,18 +52,20 @@ def hints_from_headers(headers: Mapping[bytes, bytes]) -> RequestHints:
     Raises:
         Malformed: as `parse_hints`.
     """
-    return parse_hints(headers.get(TIMEOUT_HEADER, b""), headers.get(PRIORITY_HEADER, b""))
+    return parse_hints(headers.get(TIMEOUT_HEADER, b""), headers.get(PRIORITY_HEADER, b""), headers.get(PREFER_HEADER, b""))
 
 
-def parse_hints(timeout: bytes, priority: bytes) -> RequestHints:
-    """Returns the hints in the values of the two headers. The value of a missing header is empty.
+def parse_hints(timeout: bytes, priority: bytes, prefer: bytes = b"") -> RequestHints:
+    """Returns the hints in the values of these headers. The value of a missing header is empty.
 
     Raises:
         Malformed: the timeout is not a positive whole number.
     """
-    if not timeout and not priority:
+    if not timeout and not priority and not prefer:
         return NO_HINTS
-    return RequestHints(_parse_milliseconds(timeout) if timeout else None, _parse_urgency(priority))
+    handling = _HANDLING.search(prefer)
+    is_strict = handling is not None and handling[1].lower() == b"strict"
+    return RequestHints(_parse_milliseconds(timeout) if timeout else None, _parse_urgency(priority), is_strict)
 
 
 def _parse_milliseconds(value: bytes) -> int:

@@ -40,6 +40,10 @@ class ParameterCheck:
         """True if a worker exited while it had the check, which must then be the only work of the next worker."""
         return self.crash_count > 0
 
+    def suspects(self) -> list[ParameterCheck]:
+        """Returns what is sent again, alone, after a worker has exited while it had the check: the check."""
+        return [self]
+
     def finish(self, error: PexdockError | None) -> None:
         """Ends the check. Without an error, the parameters are admitted until the routing table changes; else they are refused with it."""
         if error is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 from base.errors import AuthorError, PexdockError
 from runtime.front.requests.response import HttpResponse
@@ -40,15 +41,27 @@ class _FloodFilter(logging.Filter):
 log.addFilter(_FloodFilter())
 
 
-def problem_response(error: PexdockError, request_id: str) -> HttpResponse:
-    """Returns the response for an error of a request, and logs a server error under the id of the request."""
-    problem = problems.make_problem(error, request_id)
+def problem_response(error: PexdockError, request_id: str, groups: Sequence[problems.GroupProblem] = ()) -> HttpResponse:
+    """Returns the response for an error of a request, and logs a server error under the id of the request.
+
+    Args:
+        error: The error.
+        request_id: Id of the request.
+        groups: The groups of its rows that failed, if rows are grouped.
+    """
+    problem = problems.make_problem(error, request_id, groups)
     if problem.status >= _SERVER_ERROR and type(error) is not PexdockError:  # an internal error was logged where it was caught
         # The worker has logged the incident that a detail names, with its traceback.
         detail = "" if isinstance(error, AuthorError) and "incident " in error.detail else f": {error.detail}"
         level = logging.WARNING if error.retryable else logging.ERROR
         log.log(level, "request %s: %d %s%s", request_id, problem.status, error.code, detail)
     return _response(problem, request_id)
+
+
+def log_failed_groups(worst: PexdockError, request_id: str, failed: int, groups: int) -> None:
+    """Logs that groups of a request failed and others are answered, if a client is not to blame."""
+    if problems.status_of(worst) >= _SERVER_ERROR:
+        log.warning("request %s: %d of %d groups failed, with %s at worst", request_id, failed, groups, worst.code)
 
 
 def method_not_allowed_response(request_id: str, what: str = "endpoints", allowed: str = "POST") -> HttpResponse:

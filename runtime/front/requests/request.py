@@ -65,6 +65,9 @@ class InferenceRequest(Timed):
         "urgency",
     )
 
+    group_count = 0
+    """Number of its groups, which may fail one by one; 0 if it fails as a whole."""
+
     def __init__(
         self,
         head: RequestHead,
@@ -110,6 +113,15 @@ class InferenceRequest(Timed):
     def may_retry(self) -> bool:
         """True if it may be computed twice."""
         return self.endpoint.spec.retry
+
+    @property
+    def counted_as(self) -> InferenceRequest:
+        """The request as which outcomes count it."""
+        return self
+
+    def suspects(self) -> list[InferenceRequest]:
+        """Returns the requests that are sent again, each alone, after a worker has exited while it had this one."""
+        return [self]
 
     def on_sent(self, cancel: Callable[[], None]) -> None:
         """Handles that the request was sent to a worker. `cancel` notifies that worker that nobody waits for it any more."""

@@ -20,7 +20,7 @@ from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.streamed_request import StreamedRequest
-from runtime.front.scheduling.divided_request import DividedRequest
+from runtime.front.scheduling.divided_request import DividedRequest, GroupedRequest
 from runtime.front.scheduling.endpoint_queue import EndpointQueue
 from runtime.front.telemetry.metrics import now_s
 
@@ -64,14 +64,15 @@ def submit_request(
         rows = decode_rows(head, body, request_id)
     if rows.count > queue.request_max_rows:
         check_row_count(queue, rows.count)
-    if rows.count > queue.call_max_rows and queue.parallel_calls > 1:
-        request: InferenceRequest = queue.add_divided(DividedRequest(head, rows, request_id, respond, began_s), size_bytes)
+    if rows.count > queue.call_max_rows and (queue.spec.group_by or queue.parallel_calls > 1):
+        whole = GroupedRequest if queue.spec.group_by else DividedRequest
+        request: InferenceRequest = queue.add_divided(whole(head, rows, request_id, respond, context, began_s), size_bytes)
     else:
         kind = StreamedRequest if queue.spec.streams else InferenceRequest
         request = kind(head, rows, request_id, respond, context, began_s)
         request.size_bytes = size_bytes
         if not request.row_count:
-            if not queue.spec.whole:
+            if not queue.spec.whole or queue.spec.group_by:
                 _answer_empty(request)
                 return request
             request.row_count = 1  # it takes a batch of its own

@@ -50,6 +50,7 @@ class QueueLimits:
         columns_max: Limit of the columns of a request that the endpoint does not declare.
         row_max_values: Limit of the values of a row of JSON.
         request_max_rows: Limit of the rows of a request.
+        request_max_groups: Limit of the groups of a request.
         response_max_bytes: Limit of the results of one call, and of a response.
     """
 
@@ -60,6 +61,7 @@ class QueueLimits:
     columns_max: int = Configure().columns_max
     row_max_values: int = Configure().row_max_values
     request_max_rows: int = Configure().request_max_rows
+    request_max_groups: int = Configure().request_max_groups
     response_max_bytes: int = Configure().response_max_bytes
 
     @classmethod
@@ -74,6 +76,7 @@ class QueueLimits:
             configure.columns_max,
             configure.row_max_values,
             configure.request_max_rows,
+            configure.request_max_groups,
             configure.response_max_bytes,
         )
 

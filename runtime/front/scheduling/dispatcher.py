@@ -168,7 +168,7 @@ class Dispatcher(Scheduler):
         """Returns the requests of a batch that may be sent by the limit of failures. The others wait again."""
         outcomes = self.release.outcomes
         assert outcomes is not None
-        sent = [request for request in requests if outcomes.begin_request(request)]
+        sent = [request for request in requests if outcomes.begin_request(request.counted_as)]
         for request in requests[len(sent) :]:
             self.queues[request.endpoint.number].waiting.add_request(request)
         return sent

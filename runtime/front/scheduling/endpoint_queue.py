@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from base.errors import DeadlineExceeded, Full, PexdockError
+from base.errors import DeadlineExceeded, Full, PexdockError, TooLarge
 from base.ipc.release_spec import EndpointSpec
 from runtime.front.requests.batch_time import estimate_wait_s
 from runtime.front.requests.deadlines import Deadlines, Timed
@@ -13,7 +13,7 @@ from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.scheduling.batch_policy import DispatchPolicy
 from runtime.front.scheduling.batch_queue import BatchQueue, QueueLimits
-from runtime.front.scheduling.divided_request import DividedRequest, part_row_count
+from runtime.front.scheduling.divided_request import DividedRequest
 from runtime.front.scheduling.scheduler import Scheduler
 from runtime.front.telemetry.metrics import RequestMetrics, now_s
 
@@ -53,8 +53,8 @@ class EndpointQueue(ServedEndpoint):
         super().__init__(number, spec, scheduler.release, deadlines, metrics, priorities=limits.priorities)
         self.scheduler = scheduler
         self.max_wait_s = limits.max_wait_s
-        self.request_max_rows = limits.request_max_rows
-        self.call_max_rows = sys.maxsize if spec.call_max_rows is None else spec.call_max_rows
+        self.request_max_rows, self._request_max_groups = limits.request_max_rows, limits.request_max_groups
+        self.call_max_rows = 0 if spec.group_by else sys.maxsize if spec.call_max_rows is None else spec.call_max_rows
         max_rows = 1 if spec.unbatched or spec.whole else spec.batch_max_rows
         self.policy = DispatchPolicy(max_rows, spec.batch_max_delay_ms / 1000)
         self.waiting: BatchQueue[InferenceRequest] = BatchQueue(max_rows, limits)
@@ -100,9 +100,13 @@ class EndpointQueue(ServedEndpoint):
         """Divides a new request, queues its parts, and sets their deadlines. Returns the request.
 
         Raises:
+            TooLarge: It has too many groups. Nothing was added.
             Full: the queue is full. Nothing was added.
         """
-        parts = request.divide(part_row_count(request.row_count, self.call_max_rows, self.parallel_calls))
+        if request.group_count > self._request_max_groups:
+            limit = f"limit {self._request_max_groups}; send fewer groups at once, or raise request_max_groups"
+            raise TooLarge(f"the request has {request.group_count} groups, {limit}")
+        parts = request.divide(self.parallel_calls)
         for part in parts:
             part.size_bytes = size_bytes // len(parts)
             part.queued_s = 0.0 if self.metrics is None else now_s()
@@ -130,7 +134,7 @@ class EndpointQueue(ServedEndpoint):
         """Fails a request whose deadline has passed. A worker that has it may hang."""
         assert isinstance(request, InferenceRequest)
         waited = self.waiting.remove_request(request)
-        request.fail(DeadlineExceeded(f"not answered within {request.timeout_s:g} s"), blamed=not waited)
+        request.fail(DeadlineExceeded(f"not answered within {request.head.timeout_s:g} s"), blamed=not waited)
         request.cancel()
         if waited:
             self.scheduler.wake()

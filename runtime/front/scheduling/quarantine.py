@@ -50,7 +50,7 @@ class Quarantine:
         elif item.crash_count >= CRASHES_MAX:
             item.fail(Unavailable(f"{crashes}; try again later"), blamed=True)
         else:
-            self.waiting.append(item)
+            self.waiting += item.suspects()
 
     def send_suspects(self, workers: WorkerPool) -> None:
         """Sends one suspect to each worker that has nothing to compute. While suspects wait, other workers get no new work."""

@@ -41,8 +41,8 @@ class OutcomeCounter(ReportSource[OutcomeReport]):
         return not self._limit.is_reached(self._answered + sent, self._failed + sent)
 
     def begin_request(self, request: Hashable) -> bool:
-        """Counts a request that is to be sent. Returns False if it may not be sent."""
-        if self.has_room:
+        """Counts a request that is to be sent, once if it is sent in parts. Returns False if it may not be sent."""
+        if request in self._sent or self.has_room:
             self._sent.add(request)
             return True
         return False

@@ -8,7 +8,8 @@ from functools import partial
 
 import pyarrow as pa
 
-from base.errors import BadResult, Full, NotAcceptable, PeerError
+from base.errors import BadResult, Full, NotAcceptable, PeerError, PexdockError
+from base.ipc import failure
 from base.ipc.protocol import Flag, Message, NextPart, Reply, ReplyBuffer
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.memory.budget import MemoryBudget
@@ -18,6 +19,7 @@ from runtime.front.workers.in_flight import InFlightBatch, InFlightTable
 from runtime.front.workers.reply_lease import LEASE_MIN_BYTES, lease_reply
 from runtime.front.workers.reply_reader import read_reply
 from runtime.front.workers.worker_channel import WorkerChannel
+from runtime.http.problems import status_of
 
 _QUICK_BYTES = 32 * 1024
 """Largest reply that is encoded within about 10 ms; it has at most 600 columns. Larger ones are encoded on a thread, from a copy that the
@@ -61,6 +63,7 @@ class ReplyHandler:
         rows = reply.rows if endpoint.spec.whole else batch.rows
         lease = lease_reply(frame, reply, batch.requests, rows) if may_lease else None
         result, size = read_reply(frame, reply, rows, endpoint) if lease is None else (None, 0)
+        errors = self._read_group_errors(reply, batch) if reply.errors_length else {}
         in_flight.take_batch(reply.batch_id)
         if not batch.parked:
             endpoint.batch_time.record(batch.computed_s)
@@ -70,8 +73,7 @@ class ReplyHandler:
         else:
             encoder, start = ReplyEncoder(result, None if lease is None else lease.view, endpoint.release.response_max_bytes), 0
             if endpoint.spec.whole:
-                encoder.is_record = rows == 1 and bool(reply.flags & Flag.RECORD)
-                batch.requests[0].row_count = rows
+                _describe_whole(encoder, batch.requests[0], reply, errors)
             if size > _QUICK_BYTES:
                 self._respond_later(encoder, batch.requests)
             else:
@@ -85,6 +87,18 @@ class ReplyHandler:
             self.free_slots(batch, retained=retained)
         elif lease.end(partial(self.free_slots, batch, retained=retained)):
             self._channel.slots.lease(batch.reply_slot)
+
+    @staticmethod
+    def _read_group_errors(reply: Reply, batch: InFlightBatch) -> dict[int, PexdockError]:
+        """Returns the errors of the groups that failed. They are behind the frame."""
+        place, (first, *_) = batch.reply_slot.reply, batch.requests
+        end = reply.length + reply.errors_length
+        if end > place.length or not first.endpoint.spec.group_by:
+            raise PeerError(f"a reply with {reply.errors_length} bytes of errors in a place of {place.length}")
+        errors = failure.decode_group_errors(bytes(batch.reply_slot.segment.slice_view(place.prefix(end))[reply.length :]))
+        if first.group_count and not all(0 <= number < first.group_count for number in errors):
+            raise PeerError(f"a reply with errors of more groups than the {first.group_count} of its batch")
+        return errors
 
     def _respond_later(self, encoder: ReplyEncoder, requests: Sequence[InferenceRequest]) -> None:
         task = asyncio.get_running_loop().create_task(_respond(encoder, requests))
@@ -166,6 +180,15 @@ class ReplyHandler:
             slots.give_back(batch.reply_slot, retained=False)
         if slots.to_forget:
             self._channel.announce_forgotten()
+
+
+def _describe_whole(encoder: ReplyEncoder, request: InferenceRequest, reply: Reply, errors: dict[int, PexdockError]) -> None:
+    """Adds to a reply what only those of endpoints that take whole requests have. A request that cannot fail in part fails."""
+    encoder.is_record = reply.rows == 1 and bool(reply.flags & Flag.RECORD)
+    encoder.group_errors = errors
+    request.row_count = reply.rows
+    if errors and not request.group_count:
+        request.fail(max(errors.values(), key=status_of))
 
 
 async def _respond(encoder: ReplyEncoder, requests: Sequence[InferenceRequest]) -> None:

@@ -1,0 +1,61 @@
+"""Encodes answers of which some groups are missing, so that none looks whole.
+
+JSON has a list of the failed groups beside the predictions. The other formats are tables: there each failed group has a row behind the
+others, with the values of the group and the reason. That column is null in all other rows, and a table without failed groups has no such
+column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+
+from base.errors import BadResult
+from base.schema.groups import ERROR_COLUMN
+from base.schema.wire import frame_of_table
+from runtime.front.codecs.arrow import tables
+from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
+from runtime.front.codecs.rows import GroupedRows
+from runtime.http.problems import GroupProblem
+
+
+def group_values(rows: GroupedRows, names: Sequence[str], numbers: Sequence[int]) -> pa.RecordBatch:
+    """Returns the values of groups in the columns by which rows are grouped, a row each."""
+    frame = frame_of_table(pa.Table.from_batches([rows.columns.select(list(names))]))
+    firsts = pl.Series([rows.groups.starts[each] for each in numbers], dtype=pl.UInt32)
+    return tables.to_one_batch(tables.to_table(frame[firsts]))
+
+
+def encode_partial_body(
+    answered: pa.RecordBatch, values: pa.RecordBatch, failed: Sequence[GroupProblem], form: ResponseFormat, request_id: str, max_bytes: int
+) -> bytes | memoryview:
+    """Returns the body for the rows of the groups that are answered, and the groups that failed.
+
+    Args:
+        answered: The rows.
+        values: The values of the groups that failed.
+        failed: The groups that failed.
+        form: The format.
+        request_id: Id of the request.
+        max_bytes: Limit of the body.
+
+    Raises:
+        BadResult: The rows have no form in this format, or the body is too large.
+    """
+    if form is not ResponseFormat.JSON:
+        answered = _add_rows(answered, values, [f"{each.code}: {each.detail}" for each in failed])
+    body = ReplyEncoder(answered, max_bytes=max_bytes).encode_long_body(form, request_id, 0, answered.num_rows)
+    return b'%b,"failed":%b}' % (bytes(body[:-1]), msgspec.json.encode(failed)) if form is ResponseFormat.JSON else body
+
+
+def _add_rows(answered: pa.RecordBatch, values: pa.RecordBatch, reasons: list[str]) -> pa.RecordBatch:
+    rows, failed = (frame_of_table(pa.Table.from_batches([each])) for each in (answered, values))
+    rows = rows.with_columns(pl.lit(None, pl.String).alias(ERROR_COLUMN))
+    failed = failed.with_columns(pl.Series(ERROR_COLUMN, reasons, pl.String))
+    try:
+        return tables.to_one_batch(tables.to_table(pl.concat([rows, failed], how="diagonal_relaxed")))
+    except (pl.exceptions.PolarsError, pa.ArrowException) as exc:
+        raise BadResult(f"the result has other types in the columns of the groups than the rows: {exc}") from exc
