@@ -24,6 +24,7 @@ _MASK = (
     Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.CREATE | Mask.DELETE | Mask.ATTRIB | Mask.MOVE_SELF | Mask.DELETE_SELF
 ) | Mask.ONLYDIR
 
+_MASK_ABOVE = Mask.MOVED_TO | Mask.MOVED_FROM | Mask.CREATE | Mask.DELETE | Mask.ONLYDIR
 
 POLL_S = 10.0
 """Interval in seconds at which files are polled."""
@@ -77,6 +78,7 @@ class FileWatch:
         self._paths = paths
         self._on_change = on_change
         self._disk = BlockingThreads(1, ", ".join(map(str, paths)))
+        self._wanted: set[Path] = set()
         self._watches: dict[Path, Watch] = {}
 
     async def run(self) -> None:
@@ -100,42 +102,41 @@ class FileWatch:
                 await self._disk.run(lambda: self._follow(inotify))
                 await self._notify()  # the files may have changed before the watch began
                 async for event in inotify:
-                    self._drop_moved(inotify, event)
-                    await self._disk.run(lambda: self._follow(inotify))
-                    await self._notify()
+                    if self._matters(event):
+                        await self._disk.run(lambda: self._follow(inotify))
+                        await self._notify()
         except OSError as exc:
             names = ", ".join(map(str, self._paths))
             log.warning("%s: polled every %g s, since %s", names, POLL_S, explain_inotify_error(exc))
 
-    def _drop_moved(self, inotify: Inotify, event: Event) -> None:
-        """Drops the watch of a folder that was moved away. The kernel itself ends the watch of a removed folder."""
-        gone = [folder for folder, watch in self._watches.items() if watch is event.watch]
-        for folder in gone:
-            if Mask.MOVE_SELF in event.mask:
-                self._end(inotify, folder)
-            elif Mask.IGNORED in event.mask:
-                del self._watches[folder]
+    def _matters(self, event: Event) -> bool:
+        """Returns whether an event concerns one of the folders, rather than another one beside it."""
+        return event.path is None or not self._wanted.isdisjoint((event.path, event.path.parent))
 
     async def _notify(self) -> None:
         if (reaction := self._on_change()) is not None:
             await reaction
 
     def _follow(self, inotify: Inotify) -> None:
-        """Watches the folders that the paths lead to now, and no others."""
-        wanted = {folder for path in self._paths for folder in _folders(path)}
-        for folder in self._watches.keys() - wanted:
-            self._end(inotify, folder)
-        for folder in wanted - self._watches.keys():
-            try:
-                self._watches[folder] = inotify.add_watch(folder, _MASK)
+        """Watches the folders that the paths lead to now, and no others.
+
+        The folders above them report when one is removed. It does so itself only once it is not in use any more, for example by a socket.
+        """
+        self._wanted = {folder for path in self._paths for folder in _folders(path)}
+        above = {folder.parent for folder in self._wanted} - self._wanted
+        watches = {}
+        for folder in [*self._wanted, *above]:
+            try:  # if the folder is watched already, this is one system call without effect
+                watches[folder] = inotify.add_watch(folder, _MASK_ABOVE if folder in above else _MASK)
             except OSError as exc:  # the folder is not readable, or was removed meanwhile, which its parent's watch reports
                 if exc.errno == errno.ENOSPC:
                     raise
-                log.warning("%s cannot be watched: %s", folder, exc.strerror or exc)
-
-    def _end(self, inotify: Inotify, folder: Path) -> None:
-        with contextlib.suppress(OSError):  # the kernel has ended it already, and will report IGNORED
-            inotify.rm_watch(self._watches.pop(folder))
+                if folder in self._wanted:
+                    log.warning("%s cannot be watched: %s", folder, exc.strerror or exc)
+        for watch in {*self._watches.values()} - {*watches.values()}:
+            with contextlib.suppress(OSError):  # the kernel has ended it with its folder
+                inotify.rm_watch(watch)
+        self._watches = watches
 
 
 async def watch_log(path: str, reopen: Callable[[], None]) -> None:

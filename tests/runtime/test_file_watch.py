@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,30 @@ def test_a_folder_that_appears_disappears_and_moves_is_watched(tmp_path):
                 await until(lambda text=text: read(keys / "one.pub") == text)
             (keys / "one.pub").write_text("third")
             await until(lambda: read(keys / "one.pub") == "third")
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("way", ["at once", "slowly"])
+def test_a_folder_in_use_that_is_removed_and_made_again_is_watched(tmp_path, way):
+    """It is in use by a socket, so the kernel keeps it, and reports no end of it. It is made again before anything is noticed, or after."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    async def run():
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(folder / "socket"))
+            async with watching(folder / "file") as until:
+                (folder / "socket").unlink()
+                if way == "slowly":
+                    await asyncio.sleep(0.2)
+                folder.rmdir()
+                if way == "slowly":
+                    await asyncio.sleep(0.2)
+                folder.mkdir()
+                await asyncio.sleep(0.2)
+                asyncio.get_running_loop().call_soon((folder / "file").write_text, "new")
+                await until(lambda: read(folder / "file") == "new")
 
     asyncio.run(run())
 
