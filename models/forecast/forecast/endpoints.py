@@ -1,9 +1,8 @@
 """Forecasts time series that are fitted in the request."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import polars as pl
 from pydantic import Field
@@ -14,8 +13,6 @@ from base.errors import Cell, Reject
 from base.schema import Schema
 from forecast.calendar import Frequency
 from forecast.fitting import Fitted, Unfit, fit_series, forecast_series
-
-T = TypeVar("T")
 
 STEPS_MAX = 1_000
 FIRST_DAY = datetime(2024, 1, 1)
@@ -66,25 +63,13 @@ class Options(Shape, Interval):
     horizon: int = Field(7, ge=1, le=STEPS_MAX, description="number of steps after the last value")
 
 
-@svc.endpoint(path="/predictions/forecast", batched=False)
+@svc.endpoint(path="/predictions/forecast", group_by=["series"])
 def forecast(records_df: Point.DataFrame, options: Options) -> Step.DataFrame:
     """Fits each series and forecasts it."""
-    steps = _of_each_series(records_df, lambda rows: forecast_series(rows, **options.model_dump()))
-    frames = [found.insert_column(0, pl.lit(name, pl.String).alias("series")) for name, found in steps.items()]
-    return pl.concat(frames) if frames else pl.DataFrame(schema=Step.polars_schema())
-
-
-def _of_each_series(records: pl.DataFrame, work: Callable[[pl.DataFrame], T]) -> dict[str, T]:
-    """Returns the result for each series, in the order of their first rows; refuses the request if one of them cannot be forecast."""
-    found, refused = {}, []
-    for (name,), rows in records.with_row_index("row").group_by("series", maintain_order=True):
-        try:
-            found[str(name)] = work(rows)
-        except Unfit as exc:
-            refused.append(Cell(rows["row"][0], "series", f"series {name}: {exc}"))
-    if refused:
-        raise Reject(422, "some series cannot be forecast", cells=refused)
-    return found
+    try:
+        return forecast_series(records_df, **options.model_dump())
+    except Unfit as exc:
+        raise Reject(422, str(exc)) from exc
 
 
 contexts = svc.Contexts(
@@ -106,8 +91,15 @@ class Ahead(Schema):
 @contexts.fit()
 def fit(records_df: Point.DataFrame, shape: Shape) -> pl.DataFrame:
     """Fits each series and keeps them, so that many requests can ask for steps."""
-    fitted = _of_each_series(records_df, lambda rows: fit_series(rows, **shape.model_dump()))
-    return pl.DataFrame([{"series": name, **asdict(each)} for name, each in fitted.items()])
+    fitted, refused = [], []
+    for (name,), rows in records_df.with_row_index("row").group_by("series", maintain_order=True):
+        try:
+            fitted.append({"series": name, **asdict(fit_series(rows, **shape.model_dump()))})
+        except Unfit as exc:
+            refused.append(Cell(rows["row"][0], "series", f"series {name}: {exc}"))
+    if refused:
+        raise Reject(422, "some series cannot be fitted", cells=refused)
+    return pl.DataFrame(fitted)
 
 
 @contexts.predict()

@@ -146,6 +146,16 @@ def named(**series):
     return pl.concat([rows.select(pl.lit(name).alias("series"), pl.all()) for name, rows in series.items()])
 
 
+def one_shot(rows, options):
+    """Returns what the endpoint returns for each series, without a server."""
+    return pl.concat(
+        [
+            endpoints.forecast(part, options).select(pl.lit(name).alias("series"), pl.all())
+            for (name,), part in rows.group_by("series", maintain_order=True)
+        ]
+    )
+
+
 def in_parquet(frame):
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
@@ -175,18 +185,20 @@ def test_each_series_is_forecast_in_the_order_of_the_request(client: TestClient)
     assert pl.DataFrame(as_csv.json()["predictions"])["mean"].to_list() == found["mean"].to_list()
 
 
-def test_series_that_cannot_be_forecast_are_named(client: TestClient) -> None:
-    """Each with its reason and its first row in the request."""
-    answer = client.post(
-        "/predictions/forecast",
-        content=in_parquet(named(short=rows_of([1, 2]), up=TWO.filter(series="up").drop("series"), flat=rows_of([7] * 16))),
-        headers={"content-type": PARQUET},
-    )
-    assert answer.status == 422
-    assert [(each["row"], each["reason"]) for each in answer.json()["errors"]] == [
-        (0, "series short: it has 2 values, and needs 16 if a season has 7"),
-        (18, "series flat: it is constant: all 16 values are 7.0"),
-    ]
+BAD = named(short=rows_of([1, 2]), up=TWO.filter(series="up").drop("series"), flat=rows_of([7] * 16))
+REASONS = {"short": "it has 2 values, and needs 16 if a season has 7", "flat": "it is constant: all 16 values are 7.0"}
+
+
+def test_series_that_cannot_be_forecast_are_named_beside_the_others(client: TestClient) -> None:
+    """Each with its reason; who wants all or nothing says so."""
+    headers = {"content-type": PARQUET}
+    answer = client.post("/predictions/forecast", content=in_parquet(BAD), headers=headers)
+    assert answer.status == 207
+    assert {row["series"] for row in answer.json()["predictions"]} == {"up"}
+    assert {each["group"]["series"]: each["detail"] for each in answer.json()["failed"]} == REASONS
+    strict = client.post("/predictions/forecast", content=in_parquet(BAD), headers={**headers, "prefer": "handling=strict"})
+    assert strict.status == 422
+    assert {each["group"]["series"]: each["detail"] for each in strict.json()["groups"]} == REASONS
 
 
 @pytest.mark.parametrize("params", [{"horizon": 0}, {"level": 1}, {"frequency": "minute"}, {"season": "x"}])
@@ -209,7 +221,7 @@ def test_generated_series_are_the_same_in_each_run_and_can_be_forecast() -> None
     rows = generate(3, days=84, ahead=10)
     assert rows.equals(generate(3, days=84, ahead=10))
     assert rows.filter(series="shop-00000").select(values=pl.col("value").count(), holidays=pl.col("holiday").sum()).row(0) == (84, 6)
-    steps = endpoints.forecast(rows, endpoints.Options(horizon=10))
+    steps = one_shot(rows, endpoints.Options(horizon=10))
     assert steps.height == 30
     assert (steps["lower"] < steps["upper"]).all()
 
@@ -219,7 +231,7 @@ def test_a_context_is_fitted_once_and_asked_for_single_steps(tmp_path, monkeypat
     monkeypatch.setenv("PEXDOCK_ARTIFACTS_PATH", str(tmp_path))
     rows = generate(3, days=84, ahead=10)
     history = rows.drop_nulls("value")
-    shot = endpoints.forecast(history, endpoints.Options(horizon=5, level=0.8))
+    shot = one_shot(history, endpoints.Options(horizon=5, level=0.8))
     content = in_parquet(history)
     with TestClient(*endpoints.contexts.endpoints) as client:
         for again in (False, True):
@@ -233,6 +245,9 @@ def test_a_context_is_fitted_once_and_asked_for_single_steps(tmp_path, monkeypat
         assert found["time"].to_list() == [row["time"].isoformat() for row in expected]
         for name in ("mean", "lower", "upper"):
             assert found[name].to_list() == pytest.approx([row[name] for row in expected])
+        refused = client.post("/forecast/fit", content=in_parquet(BAD), headers={"content-type": PARQUET})
+        reasons = [f"series {name}: {reason}" for name, reason in REASONS.items()]
+        assert [(each["row"], each["reason"]) for each in refused.json()["errors"]] == [*zip([0, 18], reasons, strict=True)]
         answer = client.post("/forecast/predict/shops", json=[asked[1], {"series": "none", "step": 1}])
         assert (answer.status, answer.json()["errors"]) == (422, [{"reason": "there is no series none in this context", "row": 1}])
 
