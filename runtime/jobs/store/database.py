@@ -139,7 +139,7 @@ class Database:
                 )
             problem = reader.execute("PRAGMA quick_check(1)").fetchone()[0]
             if problem != "ok":
-                raise self._damaged(problem)
+                raise self._damaged(" ".join(problem.split()))
 
     def _prepare(self) -> None:
         self.connection.execute("PRAGMA journal_mode = WAL")

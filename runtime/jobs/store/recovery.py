@@ -14,36 +14,35 @@ log = logging.getLogger(__name__)
 _BODY_LOST = make_error("body_lost", "the body of this job is no longer on the server: submit it again")
 
 
-def recover_jobs(
-    records: JobRecords, files: JobFiles, attempts_max: int, step: Callable[[Job, JobEvent, dict[str, object] | None], object]
-) -> None:
+def recover_jobs(records: JobRecords, files: JobFiles, attempts_max: int, step: Callable[..., Job]) -> None:
     """Ends each attempt that was running, and each job whose files somebody has removed.
 
     Args:
         records: The records.
         files: The files.
         attempts_max: Number of times that a job may begin.
-        step: Applies an event, with the problem document of a failure.
+        step: Applies an event to a job, as `JobStore.step` does.
     """
     running = records.select("state = ? ORDER BY number", JobState.RUNNING)
     for job in running:
-        step(job, *after_interruption(job, attempts_max))
+        event, error = after_interruption(job, attempts_max)
+        step(job.number, event, error=error)
     if running:
         log.info("jobs that ran when the last job runner ended: %d", len(running))
     for job in records.select("state = ? ORDER BY number", JobState.QUEUED):
         if not files.body(job.number).exists():
-            step(job, JobEvent.FAIL, _BODY_LOST)
+            step(job.number, JobEvent.FAIL, error=_BODY_LOST)
     for job in records.select("state = ? AND result_bytes > 0", JobState.DONE):
         if not files.result(job.number).exists():
-            step(job, JobEvent.EXPIRE, None)
+            step(job.number, JobEvent.EXPIRE)
 
 
 def remove_orphans(records: JobRecords, files: JobFiles) -> None:
     """Removes files that no job needs."""
     files.remove_abandoned()
-    waiting, done = records.numbers([JobState.QUEUED]), records.numbers([JobState.DONE])
+    active, done = records.numbers([JobState.QUEUED, JobState.RUNNING]), records.numbers([JobState.DONE])
     for number in files.numbers():
         if number in done:
             files.remove_inputs(number)
-        elif number not in waiting:
+        elif number not in active:
             files.remove_all(number)

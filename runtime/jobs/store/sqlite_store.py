@@ -61,10 +61,8 @@ class SqliteJobStore:
                 self._tally = JobTally(*self._records.counts(), active)
                 self._progress = LiveProgress()
                 self._last_id_ms = 0
-                recover_jobs(
-                    self._records, self.files, limits.attempts, lambda job, event, error: self.step(job.number, event, error=error)
-                )
                 remove_orphans(self._records, self.files)
+                recover_jobs(self._records, self.files, limits.attempts, self.step)
                 self._store_clock()
         except BaseException:
             self._database.close()
