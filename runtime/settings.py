@@ -242,6 +242,16 @@ class Settings(JobSettings):
         le=60_000,
         description="Log, and report as a metric, what keeps an event loop busy for this many milliseconds or longer; 0 disables it.",
     )
+    score_batch_rows: int = Field(8192, ge=1, le=5_000_000, description="Rows of a call when `pexdock score` scores files.")
+    score_batch_max_bytes: ByteSize = Field(
+        ByteSize(16 * 1024**2), ge=1, description="Bytes of the rows of such a call; wide rows are sent in smaller calls."
+    )
+    score_part_rows: int = Field(1_000_000, ge=1, description="Rows after which `pexdock score` begins a new file of results.")
+    score_memory_max_bytes: ByteSize = Field(
+        ByteSize(1024**3), ge=1, description="Memory of `pexdock score` for rows that were read ahead and results to be written."
+    )
+    score_refused_max_rows: int = Field(100_000, ge=0, description="Refused rows beyond which `pexdock score` gives up.")
+    score_timeout_s: float = Field(3600, gt=0, le=86400, description="Time limit of a call when `pexdock score` scores files.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log.")
 
     @property

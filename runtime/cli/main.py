@@ -9,7 +9,8 @@ import click
 
 import base
 from base.errors import PexdockError
-from runtime.cli import build, caches, completion, deploy, doctor, logs, models, pexes, serve, traffic
+from runtime.cli import caches, completion, deploy, logs, models, serve, traffic
+from runtime.cli.local import build, doctor, pexes, score
 from runtime.cli.options import ExitStatus, wants_colour
 
 
@@ -48,6 +49,8 @@ for command in (
     serve.serve,
     serve.key,
     doctor.doctor,
+    # score files
+    score.score,
     # deploy, and move traffic
     deploy.deploy,
     traffic.promote,

@@ -6,7 +6,7 @@ import sysconfig
 import textwrap
 import tomllib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import base
@@ -52,7 +52,15 @@ def held(folder: Path, name: str) -> str:
 
 
 def write_tiny(
-    path: Path, name: str, version: str = "0.1.0", module: str = "", *, endpoint: bool = True, built_on: str = "", wire: int = WIRE_VERSION
+    path: Path,
+    name: str,
+    version: str = "0.1.0",
+    module: str = "",
+    *,
+    endpoint: bool = True,
+    endpoints: Sequence[str] = ("predict",),
+    built_on: str = "",
+    wire: int = WIRE_VERSION,
 ) -> Path:
     """Writes a pex of the model `name`, whose one module has this source; by default it doubles at `/<name>`. It appears atomically.
 
@@ -60,7 +68,8 @@ def write_tiny(
     """
     files = {f"{name}_model.py": textwrap.dedent(module or times(2, f"/{name}"))}
     if endpoint:
-        files[f"{name}-{version}.dist-info/entry_points.txt"] = f"[pexdock.endpoints]\npredict = {name}_model:predict\n"
+        lines = ["[pexdock.endpoints]", *(f"{each} = {name}_model:{each}" for each in endpoints), ""]
+        files[f"{name}-{version}.dist-info/entry_points.txt"] = "\n".join(lines)
     stamp = {
         "kind": "model",
         "name": name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from encodings import normalize_encoding
 from encodings.aliases import aliases
 from functools import partial
@@ -90,6 +90,11 @@ class RowDecoder:
             self.quick_json_bytes = _QUICK_INFERRED_JSON_BYTES
         self.quick_csv_bytes = _QUICK_INFERRED_BYTES if schema is None else _QUICK_BYTES
 
+    @property
+    def column_names(self) -> Collection[str] | None:
+        """Names of the columns that are read; None if all are."""
+        return None if self._schema is None or self._unexpected == "reject" else self._columns.keys()
+
     def from_json(self, body: bytes) -> Rows:
         """Decodes a JSON array of objects, an array of strings that each hold an object, or one object.
 
@@ -155,6 +160,11 @@ class RowDecoder:
         if self._layouts is not None:
             self._layouts.remember(body, batch)
         return Rows(batch, "")
+
+    def from_table(self, table: pa.Table) -> Rows:
+        """Decodes a table whose values are validated."""
+        batch = None if self._passthrough is None else self._passthrough.matching_batch(table)
+        return self._rows_of_table(table) if batch is None else Rows(batch, "")
 
     def from_body_buffer(self, buffer: BodyBuffer) -> Rows:
         """Decodes an Arrow stream in a buffer of its own, which the rows keep."""

@@ -131,6 +131,14 @@ def submit_copy(request: InferenceRequest) -> None:
     queue.enqueue(request)
 
 
+def submit_suspect(request: InferenceRequest) -> None:
+    """Queues a request that may end its worker, which gets nothing else beside it."""
+    queue = request.endpoint
+    assert isinstance(queue, EndpointQueue)
+    queue.deadlines.watch(request)
+    queue.scheduler.enqueue_suspect(request)
+
+
 def check_available(endpoint: ServedEndpoint) -> None:
     """Raises Unavailable if no worker takes batches of an endpoint, so that its requests can be refused before their body is read."""
     assert isinstance(endpoint, EndpointQueue)

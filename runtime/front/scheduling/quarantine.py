@@ -20,6 +20,10 @@ CRASHES_MAX = 5
 """Limit of the crashes of workers that had a request but had not begun it. A broken model may crash every worker that loads it."""
 
 
+class PoisonRequest(HandlerFailed):
+    """The request ended its workers."""
+
+
 class Quarantine:
     """The suspects of one release. Their number is limited by the work that its workers had in flight.
 
@@ -46,7 +50,7 @@ class Quarantine:
         if not item.may_retry:
             item.fail(Unavailable("the worker that had this request has exited, and the request may not be computed twice"), blamed=True)
         elif poison:
-            item.fail(HandlerFailed(f"{crashes}, the last while it computed nothing else"))
+            item.fail(PoisonRequest(f"{crashes}, the last while it computed nothing else"))
         elif item.crash_count >= CRASHES_MAX:
             item.fail(Unavailable(f"{crashes}; try again later"), blamed=True)
         else:

@@ -51,12 +51,12 @@ def read_parquet(body: bytes, columns: Iterable[str] | None, columns_max: int = 
         if not has_int96:
             return table
         with _open_file(body, plan.dictionary_columns, int96_unit="us") as file:
-            return _merge_int96(table, _read_table(file, columns, plan))
+            return merge_int96(table, _read_table(file, columns, plan))
     except _READ_ERRORS as exc:
         raise Malformed(f"the body is not a readable Parquet file: {exc}") from exc
 
 
-def _merge_int96(nanoseconds: pa.Table, microseconds: pa.Table) -> pa.Table:
+def merge_int96(nanoseconds: pa.Table, microseconds: pa.Table) -> pa.Table:
     """Returns columns that are right: Arrow wraps timestamps of 96 bits into another century if their nanoseconds overflow 64 bits."""
     found = [one if _fits(other, one.type) else other for one, other in zip(nanoseconds.columns, microseconds.columns, strict=True)]
     return pa.table(found, names=nanoseconds.column_names)

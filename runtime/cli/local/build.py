@@ -14,7 +14,7 @@ from runtime.cli.views.pex import build_as_text
 if TYPE_CHECKING:
     from runtime.build.pack import BuiltPex
 
-_CHECKOUT = Path(__file__).parents[2]
+_CHECKOUT = Path(__file__).parents[3]
 _OUTPUT = click.Path(path_type=Path)
 
 

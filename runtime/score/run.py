@@ -1,0 +1,214 @@
+"""Puts a run together: finds the files, prepares and starts the model on this machine, and scores."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from base.errors import Conflict, PexRefused
+from runtime.pex.bases import find_bases
+from runtime.pex.cache.store import PexCache, UnpackedBase
+from runtime.pex.check import check_pex, choose_base
+from runtime.pex.file import PexFile, read_pex
+from runtime.pex.trust.policy import load_trust_policy
+from runtime.score.driver import Driver, DriverLimits, Totals
+from runtime.score.journal import Journal, Plan, PlannedInput
+from runtime.score.places import InputFile, file_name, find_inputs, open_output
+from runtime.score.readers import ReadLimits, reader_kind
+from runtime.score.results import split_output
+from runtime.score.workers import LocalWorkers
+from runtime.settings import Settings
+from runtime.supervisor.host.run_dir import RunDir, RunDirTaken, lock_run_dir
+from runtime.supervisor.host.spawner import spawner
+from runtime.supervisor.processes.sandbox import Sandbox, User, scratch_root
+from runtime.supervisor.processes.start_limiter import StartLimiter
+from runtime.supervisor.processes.worker_run import WorkerTemplate
+from runtime.supervisor.releases.release_context import ReleaseContext
+from runtime.supervisor.rollout.release import Identity, Release
+
+
+@dataclass(frozen=True)
+class ScoreOrder:
+    """The files, the model and the output of a run.
+
+    Attributes:
+        model: The pex of the model.
+        base: The pex of its base; None for the one beside it, or in dist/.
+        endpoint: Name or path of the endpoint; None for the only one.
+        inputs: Patterns of the input files.
+        output: Folder of the results, perhaps with the ending of the files in it.
+        parameters: Names and values of the parameters of path and query.
+        workers: Number of workers.
+        row_column: Column of the results with the number of the row in its file; empty for none.
+    """
+
+    model: Path
+    base: Path | None
+    endpoint: str | None
+    inputs: Sequence[str]
+    output: str
+    parameters: Sequence[tuple[str, str]]
+    workers: int
+    row_column: str = ""
+
+
+Progress = Callable[[float, int, int], None]
+"""Takes the bytes of the files that were just read, and the numbers of rows and of refused rows in them."""
+
+
+def score_files(order: ScoreOrder, settings: Settings, on_begin: Callable[[int, int], Progress], show: Callable[[str], None]) -> Totals:
+    """Scores files, or continues a run that has ended early.
+
+    Args:
+        order: What is to be scored.
+        settings: All settings.
+        on_begin: Called with the number of files and of their bytes; returns what takes the progress.
+        show: Shows a line of progress.
+
+    Raises:
+        PexdockError: The run has ended early, and can be continued.
+        OSError: As above.
+        KeyboardInterrupt: SIGINT or SIGTERM has ended it; likewise.
+    """
+    inputs = [file for pattern in order.inputs for file in find_inputs(pattern)]
+    folder, ending = split_output(order.output)
+    _check_inputs(inputs, ending)
+    spawner()  # before files are opened
+    with _lock_output(folder) as run_dir, scratch_root(run_dir.path / "scratch", shared=settings.worker_user is not None) as scratch:
+        output = open_output(folder, scratch)
+        store = PexCache(settings.cache_path, show)
+        try:
+            model = _prepare_model(order, settings, store, run_dir, scratch)
+            journal = Journal(output)
+            plan, limits = model.plan(order, settings, ending, inputs), _driver_limits(order, settings)
+            journal.check(plan)
+
+            def make_driver(workers: LocalWorkers) -> Driver:
+                journal.begin(plan)
+                progress = on_begin(len(inputs), sum(file.size for file in inputs))
+                return Driver(workers, journal, inputs, ending, limits, progress)
+
+            return uvloop.run(_run(order, settings, model, make_driver))
+        except asyncio.CancelledError:  # by SIGTERM
+            raise KeyboardInterrupt from None
+        finally:
+            store.close()
+            with contextlib.suppress(OSError):  # unless there are results
+                output.aside.rmdir()
+                output.aside.parent.rmdir()
+
+
+async def _run(order: ScoreOrder, settings: Settings, model: _PreparedModel, make_driver: Callable[[LocalWorkers], Driver]) -> Totals:
+    workers = LocalWorkers(model.template, model.pex, model.sha256, order.workers, settings)
+    own = asyncio.current_task()
+    assert own is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
+    try:
+        await workers.start()
+        await workers.choose(order.endpoint, order.parameters)
+        driving = asyncio.create_task(make_driver(workers).run())
+        workers.broken.add_done_callback(lambda _: driving.cancel())
+        try:
+            return await driving
+        except asyncio.CancelledError:
+            if workers.broken.done():
+                raise workers.broken.result() from None
+            raise
+    finally:
+        await workers.stop()
+
+
+@dataclass(frozen=True)
+class _PreparedModel:
+    """A model that can be started."""
+
+    pex: PexFile
+    sha256: str
+    base: UnpackedBase
+    template: WorkerTemplate
+
+    def plan(self, order: ScoreOrder, settings: Settings, ending: str, inputs: Sequence[InputFile]) -> Plan:
+        """Returns everything that the results depend on."""
+        return Plan(
+            f"{self.pex.name} {self.pex.version} {self.sha256}",
+            f"{self.base.version} {self.base.sha256}",
+            order.endpoint or "",
+            list(order.parameters),
+            ending,
+            {
+                "batch_rows": settings.score_batch_rows,
+                "batch_max_bytes": int(settings.score_batch_max_bytes),
+                "part_rows": settings.score_part_rows,
+                "row_column": order.row_column,
+            },
+            [PlannedInput(file.name, file.size, file.stamp) for file in inputs],
+        )
+
+
+def _prepare_model(order: ScoreOrder, settings: Settings, store: PexCache, run_dir: RunDir, scratch: Path) -> _PreparedModel:
+    """Verifies the model and unpacks it on its base.
+
+    Raises:
+        PexRefused: It cannot run on this machine, or has no base.
+    """
+    user = None if settings.worker_user is None else User.look_up(settings.worker_user)
+    sandbox = Sandbox(scratch, tuple(re.split(r"[\s,]+", settings.worker_env)), user, int(settings.worker_max_bytes))
+    trust = load_trust_policy(settings.trusted_keys_path, settings.trusted_digests_path)
+    context = ReleaseContext(store, settings, run_dir, lambda _: None, StartLimiter(order.workers), sandbox, trust)
+    admitted = store.admit(context.trusted_path(order.model))
+    pex = read_pex(admitted.path)
+    if pex.kind != "model":
+        raise PexRefused(f"{order.model} is a base; name the pex of a model")
+    bases = (
+        [order.base] if order.base else [each.path for folder in (settings.dist_path, order.model.parent) for each in find_bases(folder)]
+    )
+    found = choose_base(pex, [read_pex(path, checksums=False) for path in dict.fromkeys(bases)])
+    base = store.unpack_base(context.trusted_path(found.path))
+    check_pex(pex, base.pexfile, base_sha256=base.sha256)
+    sandbox.make_cache_folder(settings.cache_path)
+    release = Release(order.model.name, 0)
+    release.identity = Identity(pex.kind, pex.name, pex.version, admitted.sha256)
+    return _PreparedModel(pex, admitted.sha256, base, context.worker_template(release, store.worker_command(admitted, base)))
+
+
+def _driver_limits(order: ScoreOrder, settings: Settings) -> DriverLimits:
+    read = ReadLimits(settings.score_batch_rows, int(settings.score_batch_max_bytes), settings.score_part_rows)
+    return DriverLimits(read, int(settings.score_memory_max_bytes), settings.score_refused_max_rows, order.row_column)
+
+
+def _check_inputs(inputs: Sequence[InputFile], ending: str) -> None:
+    """Raises PexdockError if a file has another format, or if two files would have one result."""
+    for file in inputs:
+        reader_kind(file)
+    names = Counter(file_name(file.relative, 0, ending) for file in inputs)
+    name, times = names.most_common(1)[0]
+    if times > 1:
+        alike = [file.name for file in inputs if file_name(file.relative, 0, ending) == name]
+        raise Conflict(f"{' and '.join(alike[:2])} would have results of the same name; score them into different outputs")
+
+
+@contextlib.contextmanager
+def _lock_output(folder: str) -> Iterator[RunDir]:
+    """Yields the run directory of this output, which no other process of this user on this machine uses.
+
+    Raises:
+        Conflict: Another process scores into the output.
+    """
+    place = folder if "://" in folder else str(Path(folder).resolve())
+    name = f"pexdock-score-{os.getuid()}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:12]}"
+    try:
+        with lock_run_dir(Path(tempfile.gettempdir()) / name) as run_dir:
+            yield run_dir
+    except RunDirTaken as exc:
+        raise Conflict(f"another process may be scoring into {folder}: {exc.detail}") from exc
