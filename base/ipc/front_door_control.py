@@ -167,12 +167,14 @@ class JobAccess(msgspec.Struct, frozen=True):
         state_path: The folder with the folder of jobs.
         body_max_bytes: Size limit of a job's body; a larger one is answered with 413.
         streams_max: Event streams and results that are sent at a time; more are answered with 503.
+        webhook_hosts: The setting of this name.
     """
 
     socket: str
     state_path: str
     body_max_bytes: int = 256 * 1024**2
     streams_max: int = 256
+    webhook_hosts: tuple[str, ...] = ()
 
 
 class JobRunnerConfig(msgspec.Struct, frozen=True):

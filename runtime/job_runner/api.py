@@ -131,10 +131,9 @@ class JobApi:
                 return self._result(await jobs.get(client, job_id))
             case ListJobs(client, states, model, before, count_max):
                 count = min(max(count_max, 1), COUNT_MAX)
-                found = list(await jobs.list_jobs(client, states=states, model=model, before=before, count_max=count + 1))
-                shown = found[:count]
-                documents = [self._document(job, client=job.submission.client if client is None else "") for job in shown]
-                return JobsFound(documents, shown[-1].number if len(found) > count else None)
+                found = await jobs.list_jobs(client, states=states, model=model, before=before, count_max=count)
+                documents = [self._document(job, client=job.submission.client if client is None else "") for job in found]
+                return JobsFound(documents, found[-1].number if len(found) == count else None)
             case FollowJob():
                 raise AssertionError("it has several replies")
 

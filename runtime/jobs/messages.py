@@ -9,9 +9,9 @@ from runtime.jobs.documents import JobDocument
 from runtime.jobs.job import JobState, Submission
 
 LINE_MAX_BYTES = 64 * 1024 * 1024
-"""Size limit of a message. A list of 500 jobs that have all failed takes about a megabyte."""
+"""Size limit of a message. A list of a thousand jobs that have all failed takes a few megabytes."""
 
-COUNT_MAX = 500
+COUNT_MAX = 1000
 """Limit of the jobs in one list."""
 
 

@@ -7,11 +7,12 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 from pydantic_settings import BaseSettings, NoDecode
 
+from base.ipc.front_door_control import JobAccess
 from runtime.jobs.store.interface import JobLimits
 from runtime.jobs.webhook_hosts import WebhookHosts
 from runtime.setting_paths import AbsolutePath, split_hosts
 
-_LIMITS = JobLimits()
+_LIMITS, _ACCESS = JobLimits(), JobAccess("", "")
 
 
 def _webhook_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
@@ -23,6 +24,12 @@ class JobSettings(BaseSettings):
     """Limits of stored jobs, and who may be told of them."""
 
     job_attempts: int = Field(_LIMITS.attempts, ge=1, le=100, description="Times that a job may begin, since a crash may interrupt it.")
+    job_body_max_bytes: ByteSize = Field(
+        ByteSize(_ACCESS.body_max_bytes), ge=1, description="Largest body of a job, in place of body_max_bytes."
+    )
+    job_streams_max: int = Field(
+        _ACCESS.streams_max, ge=1, description="Event streams and results of jobs that are sent at a time; more get a 503."
+    )
     job_queue_max: int = Field(_LIMITS.queue_max, ge=1, le=1_000_000, description="Jobs that may wait; more get a 503.")
     job_queue_client_max: int = Field(
         _LIMITS.queue_client_max, ge=1, le=1_000_000, description="Jobs of one client (API key) that may wait; more get a 503."

@@ -34,5 +34,15 @@ def front_door_config(settings: Settings) -> Configure:
         api_keys_path=None if settings.api_keys_path is None else str(settings.api_keys_path),
         loop_turn_warn_ms=settings.loop_turn_warn_ms,
         requests_sent_interval=requests_sent_interval(settings.worker_recycle_requests),
-        jobs=JobAccess(str(settings.run_path / JOBS), str(settings.state_path)) if settings.job_workers else None,
+        jobs=_job_access(settings) if settings.job_workers else None,
+    )
+
+
+def _job_access(settings: Settings) -> JobAccess:
+    return JobAccess(
+        str(settings.run_path / JOBS),
+        str(settings.state_path),
+        int(settings.job_body_max_bytes),
+        settings.job_streams_max,
+        settings.job_webhook_hosts,
     )

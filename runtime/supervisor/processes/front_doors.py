@@ -122,6 +122,7 @@ def divide_limits(limits: Configure, count: int) -> Configure:
         connections_max=max(1, limits.connections_max // count),
         queue_max_rows=max(1, limits.queue_max_rows // count),
         queue_max_bytes=max(1, limits.queue_max_bytes // count),
+        jobs=None if limits.jobs is None else msgspec.structs.replace(limits.jobs, streams_max=max(1, limits.jobs.streams_max // count)),
     )
 
 

@@ -27,6 +27,7 @@ from runtime.jobs.client import JobClient
 from runtime.jobs.files import IncomingBody, JobFiles
 from runtime.jobs.job import Submission
 from runtime.jobs.messages import JobFound, SubmitJob
+from runtime.jobs.webhook_hosts import WebhookHosts
 
 WEBHOOK_HEADER = b"x-pexdock-webhook"
 """Header with the URL that is told of a job's changes."""
@@ -92,6 +93,9 @@ class JobIntake:
         announced = headers.get(b"content-length", b"")
         if announced and int(announced) > self.access.body_max_bytes:
             raise self._too_large()
+        webhook = headers.get(WEBHOOK_HEADER, b"").decode("latin-1")
+        if webhook:
+            WebhookHosts(self.access.webhook_hosts).parse_url(webhook)
         await check_parameters(head)
         target = order.target.path + (b"?" + order.target.query if order.target.query else b"")
         digest = hashlib.sha256(b"%b\0%b\0" % (target, content_type.encode()))
@@ -115,7 +119,7 @@ class JobIntake:
                     body_bytes=size,
                     digest=digest.hexdigest(),
                     priority=head.urgency,
-                    webhook=headers.get(WEBHOOK_HEADER, b"").decode("latin-1"),
+                    webhook=webhook,
                 )
                 return await self._runner.ask(SubmitJob(submission), JobFound)
 

@@ -1,0 +1,384 @@
+"""Jobs over HTTP: how requests become jobs, and what their clients may ask, with real processes."""
+
+import contextlib
+import csv
+import io
+import json
+import re
+import select
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from job_clients import ASYNC, JobClients
+from rawhttp import Raw
+
+pytestmark = pytest.mark.processes
+
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+@pytest.fixture(scope="module")
+def clients(tmp_path_factory):
+    with JobClients(tmp_path_factory.mktemp("jobs")) as made:
+        yield made
+
+
+def test_a_request_that_prefers_it_becomes_a_job(clients):
+    answer = clients.ann.post("/study?factor=3", json=[{"x": 1}, {"x": 20}], headers={"prefer": "return=minimal, respond-async"})
+    assert answer.status_code == 202
+    job = answer.json()
+    assert (job["state"], job["model"], job["target"]) == ("queued", "study", "/study?factor=3")
+    assert answer.headers["location"] == f"/jobs/{job['id']}"
+    assert (answer.headers["preference-applied"], answer.headers["retry-after"]) == ("respond-async", "1")
+    done = clients.until(job["id"], "done")
+    assert (done["attempts"], done["fraction"], done["message"]) == (1, 0.5, "half of it")
+    assert done["created_at"] <= done["started_at"] <= done["ended_at"]
+    result = clients.ann.get(f"/jobs/{job['id']}/result")
+    assert result.json() == {"id": job["id"], "predictions": [{"x": 1, "product": 3}, {"x": 20, "product": 60}]}
+
+
+def test_each_request_for_an_endpoint_that_is_declared_so_becomes_one(clients):
+    answer = clients.ann.post("/always", json=[{"x": 4}])
+    assert answer.status_code == 202
+    assert "preference-applied" not in answer.headers
+    clients.until(answer.json()["id"], "done")
+
+
+def test_other_preferences_change_nothing(clients):
+    answer = clients.ann.post("/study", json=[{"x": 4}], headers={"prefer": "return=minimal, wait=5"})
+    assert (answer.status_code, answer.json()["predictions"]) == (200, [{"x": 4, "product": 8}])
+
+
+def test_a_client_that_waits_gets_the_result_if_it_is_there_in_time(clients):
+    waiting = {"prefer": "respond-async, wait=50", "accept": "text/csv"}
+    answer = clients.ann.post("/always?factor=10", json=[{"x": 4}], headers=waiting)
+    assert (answer.status_code, answer.text) == (200, "x,product\n4,40\n")
+    assert re.fullmatch("/jobs/[0-9a-f]+", answer.headers["location"])
+    gate = clients.new_gate()
+    answer = clients.ann.post(f"/always?gate={gate.name}", json=[{"x": 4}], headers={"prefer": "wait=1"})
+    assert answer.status_code == 202
+    gate.touch()
+    clients.until(answer.json()["id"], "done")
+
+
+def test_rows_are_sent_in_every_media_type(clients):
+    job_id = clients.submit()
+    clients.until(job_id, "done")
+
+    def get(media_type):
+        answer = clients.ann.get(f"/jobs/{job_id}/result", headers={"accept": media_type})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
+        return answer.content
+
+    rows = [{"x": 1, "product": 2}, {"x": 20, "product": 40}]
+    assert json.loads(get("application/json"))["predictions"] == rows
+    assert [json.loads(line) for line in get("application/x-ndjson").splitlines()] == rows
+    assert list(csv.DictReader(io.StringIO(get("text/csv").decode()))) == [{"x": "1", "product": "2"}, {"x": "20", "product": "40"}]
+    assert pl.read_parquet(get("application/vnd.apache.parquet")).to_dicts() == rows
+    assert pa.ipc.open_stream(get(ARROW)).read_all().to_pylist() == rows
+
+
+def test_a_range_is_of_the_bytes_of_its_media_type(clients):
+    job_id = clients.submit()
+    clients.until(job_id, "done")
+    url = f"/jobs/{job_id}/result"
+    for media_type in (ARROW, "text/csv"):
+        accept = {"accept": media_type}
+        whole = clients.ann.get(url, headers=accept)
+        etag, body = whole.headers["etag"], whole.content
+        assert not etag.startswith("W/")
+        part = clients.ann.get(url, headers=accept | {"range": "bytes=2-5", "if-range": etag})
+        assert (part.status_code, part.content, part.headers["etag"]) == (206, body[2:6], etag)
+        assert part.headers["content-range"] == f"bytes 2-5/{len(body)}"
+        end = clients.ann.get(url, headers=accept | {"range": "bytes=-3"})
+        assert (end.status_code, end.content) == (206, body[-3:])
+        changed = clients.ann.get(url, headers=accept | {"range": "bytes=2-5", "if-range": '"another"'})
+        assert (changed.status_code, changed.content) == (200, body)
+        behind = clients.ann.get(url, headers=accept | {"range": f"bytes={len(body)}-"})
+        assert (behind.status_code, behind.headers["content-range"]) == (416, f"bytes */{len(body)}")
+        same = clients.ann.get(url, headers=accept | {"if-none-match": etag})
+        assert (same.status_code, same.content) == (304, b"")
+        head = clients.ann.head(url, headers=accept)
+        assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(body)), b"")
+    json_tag, csv_tag = (clients.ann.get(url, headers={"accept": each}).headers["etag"] for each in ("application/json", "text/csv"))
+    assert json_tag != csv_tag
+
+
+@pytest.mark.parametrize(
+    ("query", "rows", "headers", "status"),
+    [
+        ("", [{"x": "a"}], {}, 422),
+        ("", [{"y": 1}], {}, 422),
+        ("?factor=a", [{"x": 1}], {}, 422),
+        ("?nonsense=1", [{"x": 1}], {}, 422),
+        ("", [{"x": 1}], {"content-type": "image/png"}, 415),
+        ("", [{"x": 1}], {"content-encoding": "gzip"}, 415),
+        ("", [{"x": 1}], {"x-pexdock-version": "9.9"}, 404),
+        ("", [{"x": 1}] * 200_000, {}, 413),
+        ("", [{"x": 1}], {"x-pexdock-webhook": "https://hooks.example.com/"}, 422),
+    ],
+    ids=["type", "column", "parameter", "unknown", "media", "coding", "version", "size", "webhook"],
+)
+def test_a_request_that_does_not_fit_is_refused_at_once(clients, query, rows, headers, status):
+    """No job is made, and no body is left."""
+    before = clients.ann.get("/jobs?limit=1").json()["jobs"]
+    given = {"content-type": "application/json"} | ASYNC | headers
+    answer = clients.ann.post("/study" + query, content=json.dumps(rows), headers=given)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"]
+    assert [job["id"] for job in clients.ann.get("/jobs?limit=1").json()["jobs"]] == [job["id"] for job in before]
+    assert not clients.incoming()
+
+
+def test_a_job_may_have_a_larger_body_than_a_request(clients):
+    """In chunks, as well as of known length, and as Arrow, which is mapped rather than read."""
+    rows = [{"x": number} for number in range(20_000)]
+    body = json.dumps(rows).encode()
+    assert clients.ann.post("/study", content=body, headers={"content-type": "application/json"}).status_code == 413
+    frame = pl.DataFrame(rows)
+    for content, media_type in (
+        (body, "application/json"),
+        (iter([body[:9], body[9:]]), "application/json"),
+        (frame.write_ipc_stream(None).getvalue(), ARROW),
+    ):
+        answer = clients.ann.post("/study", content=content, headers=ASYNC | {"content-type": media_type})
+        assert answer.status_code == 202, answer.text
+        clients.until(answer.json()["id"], "done")
+        found = clients.ann.get(f"/jobs/{answer.json()['id']}/result", headers={"accept": ARROW}).content
+        assert pa.ipc.open_stream(found).read_all()["product"].to_pylist()[-1] == 2 * 19_999
+
+
+def test_a_body_that_is_cut_off_leaves_nothing(clients):
+    """Neither a job nor a file; the front door serves on."""
+    host = f"Host: test\r\nAuthorization: Bearer {clients.keys[0]}\r\nPrefer: respond-async\r\nContent-Type: application/json\r\n"
+    with Raw(clients.address) as raw:
+        raw.send(f"POST /study HTTP/1.1\r\n{host}Content-Length: 900000\r\n\r\n".encode() + b"[" + b" " * 500_000)
+        clients.run.until(clients.incoming)
+    clients.run.until(lambda: not clients.incoming())
+    assert clients.until(clients.submit(), "done")
+
+
+def test_an_id_of_the_clients_own_is_one_job_however_often_it_is_sent(clients):
+    url, rows = "/jobs/nightly-1.a_B?path=/study&factor=5", [{"x": 2}]
+    gate = clients.new_gate()
+    first = clients.ann.put(f"{url}&gate={gate.name}", json=rows)
+    assert (first.status_code, first.headers["location"]) == (202, "/jobs/nightly-1.a_B")
+    with ThreadPoolExecutor(8) as threads:
+        again = list(threads.map(lambda _: clients.ann.put(f"{url}&gate={gate.name}", json=rows), range(8)))
+    assert {answer.status_code for answer in again} == {202}
+    assert {answer.json()["created_at"] for answer in again} == {first.json()["created_at"]}
+    for other in (
+        clients.ann.put(f"{url}&gate={gate.name}", json=[{"x": 3}]),
+        clients.ann.put(f"{url}&gate=", json=rows),
+        clients.ann.put(f"{url}&gate={gate.name}".replace("/study", "/always"), json=rows),
+        clients.ann.put(f"{url}&gate={gate.name}", content=b'{"x": 2}', headers={"content-type": "application/x-ndjson"}),
+    ):
+        assert (other.status_code, other.json()["code"]) == (409, "conflict")
+    gate.touch()
+    clients.until("nightly-1.a_B", "done")
+    last = clients.ann.put(f"{url}&gate={gate.name}", json=rows)
+    assert (last.status_code, last.json()["state"]) == (200, "done")
+    assert clients.ann.get("/jobs/nightly-1.a_B/result").json()["predictions"] == [{"x": 2, "product": 10}]
+    assert not clients.incoming()
+
+
+def test_the_same_id_of_another_client_is_another_job(clients):
+    for client, factor in ((clients.ann, 1), (clients.ben, 7)):
+        answer = client.put(f"/jobs/mine?path=%2Fstudy%3Ffactor={factor}", json=[{"x": 1}], headers={"prefer": "wait=50"})
+        assert (answer.status_code, answer.json()["predictions"][0]["product"]) == (200, factor)
+    assert [job["id"] for job in clients.ben.get("/jobs").json()["jobs"]] == ["mine"]
+
+
+def test_no_client_sees_or_cancels_a_job_of_another(clients):
+    gate = clients.new_gate()
+    job_id = clients.submit(f"?gate={gate.name}")
+    for method, below in (("GET", ""), ("DELETE", ""), ("GET", "/result"), ("GET", "/events")):
+        answer = clients.ben.request(method, f"/jobs/{job_id}{below}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        assert httpx.request(method, f"{clients.address}/jobs/{job_id}{below}").status_code == 401
+    assert job_id not in clients.ben.get("/jobs").text
+    assert httpx.get(f"{clients.address}/jobs").status_code == 401
+    gate.touch()
+    assert clients.until(job_id, "done")
+
+
+SPELLINGS = [
+    "..",
+    "../jobs.db",
+    "%2e%2e",
+    "..%2f..%2fjobs.db",
+    "%2e%2e%2f1",
+    "a%00b",
+    "%00",
+    "a%2Fb",
+    "a%5Cb",
+    ".a",
+    "%FF",
+    "a%20b",
+    "%C3%A9",
+]
+
+
+@pytest.mark.parametrize("spelling", [*SPELLINGS, "x" * 129, "x" * 5000], ids=lambda each: each[:20])
+def test_ids_that_no_job_may_have_lead_nowhere(clients, spelling):
+    """They are sent as they stand here, since clients of HTTP resolve dots themselves."""
+    for method, below in (("GET", ""), ("GET", "/result"), ("GET", "/events"), ("DELETE", ""), ("PUT", "?path=/study")):
+        with Raw(clients.address) as raw:
+            key = f"Authorization: Bearer {clients.keys[0]}\r\nContent-Length: 0"
+            raw.send(f"{method} /jobs/{spelling}{below} HTTP/1.1\r\nHost: a\r\n{key}\r\n\r\n".encode())
+            answer = raw.answer()
+        several = "/" in spelling  # segments that are none of the resource, whatever the method
+        assert answer.status == (422 if method == "PUT" and not several else 404), answer
+        assert b"jobs.db" not in answer.body
+    assert not clients.incoming()
+
+
+def test_what_is_asked_too_early_or_of_nothing_says_what_to_do(clients):
+    gate = clients.new_gate()
+    job_id = clients.submit(f"?gate={gate.name}")
+    early = clients.ann.get(f"/jobs/{job_id}/result")
+    assert (early.status_code, f"/jobs/{job_id}/events" in early.json()["detail"]) == (409, True)
+    unknown = clients.ann.get("/jobs/unknown")
+    assert unknown.status_code == 404
+    assert clients.ann.get(f"/jobs/{job_id}/nonsense").status_code == 404
+    for method, path, allowed in (
+        ("POST", f"/jobs/{job_id}", "GET, HEAD, PUT, DELETE"),
+        ("POST", "/jobs", "GET, HEAD"),
+        ("DELETE", f"/jobs/{job_id}/result", "GET, HEAD"),
+    ):
+        answer = clients.ann.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert clients.ann.put("/jobs/a", json=[]).status_code == 400
+    assert clients.ann.put("/jobs/a?path=/nothing", json=[]).status_code == 404
+    gate.touch()
+    clients.until(job_id, "done")
+
+
+def test_a_handler_that_raises_makes_the_job_fail_with_its_reason(clients):
+    job_id = clients.submit("?factor=-1")
+    failed = clients.until(job_id, "failed")
+    assert (failed["error"]["status"], failed["error"]["code"]) == (500, "handler_failed")
+    assert "secret" not in json.dumps(failed)
+    answer = clients.ann.get(f"/jobs/{job_id}/result")
+    assert (answer.status_code, failed["error"]["detail"] in answer.json()["detail"]) == (409, True)
+    waited = clients.ann.post("/study?factor=-1", json=[{"x": 1}], headers={"prefer": "respond-async, wait=50"})
+    assert waited.json()["state"] == "failed"
+
+
+def test_a_job_is_cancelled_while_it_waits_or_runs(clients):
+    gate = clients.new_gate()
+    running = [clients.submit(f"?gate={gate.name}") for _ in range(2)]
+    for job_id in running:
+        clients.until(job_id, "running")
+    waiting = [clients.submit(f"?gate={gate.name}") for _ in range(2)]
+    assert [clients.ann.get(f"/jobs/{job_id}").json()["place"] for job_id in waiting] == [1, 2]
+    answer = clients.ann.delete(f"/jobs/{waiting[0]}")
+    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+    assert clients.ann.get(f"/jobs/{waiting[1]}").json()["place"] == 1
+    answer = clients.ann.delete(f"/jobs/{running[0]}")
+    assert answer.status_code in (200, 202)
+    clients.until(running[0], "cancelled")
+    gate.touch()
+    done = clients.until(waiting[1], "done")
+    assert clients.ann.delete(f"/jobs/{waiting[1]}").json() == done
+    assert clients.ann.get(f"/jobs/{running[0]}/result").status_code == 409
+
+
+def test_jobs_are_listed_in_pages(clients):
+    ids = [clients.submit(rows=[{"x": number}]) for number in range(5)]
+    clients.until(ids[-1], "done")
+    found, cursor = [], ""
+    while cursor is not None:
+        page = clients.ann.get(f"/jobs?limit=2&model=Study{cursor and f'&cursor={cursor}'}").json()
+        assert len(page["jobs"]) <= 2
+        found += [job["id"] for job in page["jobs"]]
+        cursor = page["next"]
+    assert found[:5] == ids[::-1]
+    assert len(set(found)) == len(found)
+    assert {job["state"] for job in clients.ann.get("/jobs?state=failed,cancelled").json()["jobs"]} <= {"failed", "cancelled"}
+    assert clients.ann.get("/jobs?model=nothing").json() == {"jobs": [], "next": None}
+    for query in ("state=waiting", "limit=0", "limit=1001", "cursor=a", "nonsense=1", "cursor=-1"):
+        answer = clients.ann.get(f"/jobs?{query}")
+        assert answer.status_code == 422, query
+
+
+def events(stream):
+    """Yields the id, the name and the data of each event, as the specification says."""
+    fields = {}
+    for line in stream.iter_lines():
+        if line and not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif not line and "data" in fields:
+            yield int(fields["id"]), fields["event"], json.loads(fields["data"])
+            fields = {}
+
+
+def test_events_tell_each_change_and_can_be_continued(clients):
+    gate = clients.new_gate()
+    job_id = clients.submit(f"?gate={gate.name}")
+    with clients.ann.stream("GET", f"/jobs/{job_id}/events") as stream:
+        assert (stream.status_code, stream.headers["content-type"]) == (200, "text/event-stream")
+        seen = []
+        for each in events(stream):
+            seen.append(each)
+            if each[2].get("fraction") == 0.5:
+                gate.touch()
+    numbers = [number for number, _, _ in seen]
+    assert numbers == sorted(set(numbers))
+    assert seen[-1][1:][0] == "done"
+    assert seen[-1][2] == clients.ann.get(f"/jobs/{job_id}").json()
+    assert {state for _, state, _ in seen} <= {"queued", "running", "done"}
+    with clients.ann.stream("GET", f"/jobs/{job_id}/events", headers={"last-event-id": str(numbers[0])}) as stream:
+        assert [number for number, _, _ in events(stream)] == numbers[1:]
+    last = clients.ann.get(f"/jobs/{job_id}/events", headers={"last-event-id": str(numbers[-1])})
+    assert (last.status_code, last.content) == (204, b"")
+
+
+def test_streams_are_limited_and_given_back(clients):
+    gate = clients.new_gate()
+    job_id = clients.submit(f"?gate={gate.name}")
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stream = stack.enter_context(clients.ann.stream("GET", f"/jobs/{job_id}/events"))
+            next(events(stream))
+        answer = clients.ann.get(f"/jobs/{job_id}/events")
+        assert (answer.status_code, answer.json()["code"], "retry-after" in answer.headers) == (503, "full", True)
+    clients.run.until(lambda: clients.ann.head(f"/jobs/{job_id}/result").status_code == 409)
+    gate.touch()
+    clients.until(job_id, "done")
+    clients.run.until(lambda: clients.ann.get(f"/jobs/{job_id}/events").status_code == 200)
+
+
+def private_bytes(pid):
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("RssAnon:")]
+    return int(line.split()[1]) * 1024
+
+
+def test_a_slow_reader_of_a_result_holds_no_memory(clients):
+    """Its result of 32 MB is larger than all buffers on the way, and complete once it reads."""
+    body = pl.DataFrame({"x": [7] * 2_000_000}).write_ipc_stream(None, compression="zstd").getvalue()
+    assert len(body) < 1_000_000
+    answer = clients.ann.post("/study", content=body, headers=ASYNC | {"content-type": ARROW})
+    assert answer.status_code == 202, answer.text
+    job_id = answer.json()["id"]
+    size = clients.until(job_id, "done")["result"]["bytes"]
+    assert size >= 32_000_000
+    (pid,) = [each["pid"] for each in clients.run.state()["front_doors"]]
+    before = private_bytes(pid)
+    with Raw(clients.address) as raw:
+        key = f"Authorization: Bearer {clients.keys[0]}\r\nAccept: {ARROW}"
+        raw.send(f"GET /jobs/{job_id}/result HTTP/1.1\r\nHost: a\r\n{key}\r\n\r\n".encode())
+        clients.run.until(lambda: select.select([raw.socket], [], [], 0)[0])
+        for _ in range(20):
+            assert clients.ann.get(f"/jobs/{job_id}").status_code == 200
+        assert private_bytes(pid) - before < 8_000_000
+        answer = raw.answer()
+    assert (answer.status, len(answer.body)) == (200, size)
+    assert set(pa.ipc.open_stream(answer.body).read_all()["product"].to_pylist()) == {14}
