@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from base.schema.dtypes import is_wide
 from base.schema.wire import Column
 
 
@@ -49,4 +50,5 @@ class ArrowPassthrough:
 
 
 def _is_simple(dtype: pl.DataType) -> bool:
-    return dtype.is_integer() or dtype.is_float() or isinstance(dtype, pl.Boolean | pl.String)
+    """Returns whether every value of the Arrow type is one of the dtype. 128-bit integers travel as text, which may be any."""
+    return (dtype.is_integer() and not is_wide(dtype)) or dtype.is_float() or isinstance(dtype, pl.Boolean | pl.String)

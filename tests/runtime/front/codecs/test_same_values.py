@@ -208,7 +208,11 @@ REFUSED: dict[str, tuple[pl.DataType, list[pa.Array], list[object]]] = {
     ),
     "durations with other digits": (pl.Duration("us"), [], ["PT１S", "PT1.５S", "P٣D", "PT1_0S", "PT 1S", "PT1S\n"]),
     "decimals with other spellings": (pl.Decimal(10, 2), [], ["1_0", "٣", "１", " 1 ", "1\n", "NaN", "inf", "1e", ".", ""]),
-    "wide integers with other spellings": (pl.Int128(), [], ["1_0", "٣", "１", " 1 ", "1\n", "0x1F"]),
+    "wide integers with other spellings": (
+        pl.Int128(),
+        [pa.array([each], kind) for each in ("abc", "0x1F", str(2**127)) for kind in (pa.string(), pa.string_view())],
+        ["1_0", "٣", "１", " 1 ", "1\n", "0x1F"],
+    ),
     "dates with other digits": (pl.Date(), [], ["٢٠٢٤-01-31", "2024-01-３1", "2024-01-31\n"]),
     "times beyond the day": (pl.Time(), [], ["12:30:60", "12:60:00", "24:00:00", "12:30:0１"]),
     "instants beyond the minute": (
