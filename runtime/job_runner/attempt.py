@@ -172,7 +172,8 @@ class JobRun:
             {name: given[name] for name in spec.headers if name in given},
             parse_query(head.target.query),
             given.get("content-type", "") if spec.raw else "",
-            JobContext(self.job.attempts, str(self._files.checkpoint(self.job.number))),
+            # Calls for different groups would find each other's checkpoints, and their progress is counted in groups.
+            None if spec.group_by else JobContext(self.job.attempts, str(self._files.checkpoint(self.job.number))),
         )
 
     def _interrupted(self) -> AttemptEnd:

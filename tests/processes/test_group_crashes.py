@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
+import pyarrow as pa
+import pyarrow.ipc
 
+from job_driver import Jobs
 from supervisor_harness import Supervised
 from tinypex import write_tiny
 
@@ -38,7 +41,7 @@ SHARED = """
 
 
 def test_groups_are_shared_by_the_workers_and_a_crash_fails_its_group_only(tmp_path: Path) -> None:
-    """One group kills each worker that computes it, another one only the first; of 1000, a few in each part."""
+    """One group kills each worker that computes it, another one only the first; of 1000, a few in each part. A job is, too."""
     met = tmp_path / "met"
     met.mkdir()
     supervised = Supervised(tmp_path, workers_per_release=2, restart_delay_min_s=0.05, restart_delay_max_s=0.1)
@@ -47,6 +50,13 @@ def test_groups_are_shared_by_the_workers_and_a_crash_fails_its_group_only(tmp_p
     with supervised:
         url = supervised.state()["address"] + "/shared"
         reply = httpx.post(url, json=rows, timeout=120)
+        jobs = Jobs(tmp_path / "state", supervised.run_path)
+        job = jobs.until(jobs.submit("shared", "/shared", [{"series": series, "x": 1} for series in (1, 2, 500, 2)]).id)
+        result = pa.ipc.open_stream(jobs.result(job.id)).read_all()
+    assert (job.state, job.fraction, job.message) == ("done", 1.0, "3 of 3 groups")
+    assert result["series"].to_pylist() == [1, 2, 500]
+    assert result["x"].to_pylist() == [1, 2, None]
+    assert result["group_error"].to_pylist() == [None, None, "rejected: no 500"]
     assert reply.status_code == 207, reply.text
     document = reply.json()
     assert [(each["group"]["series"], each["status"], each["code"]) for each in document["failed"]] == [

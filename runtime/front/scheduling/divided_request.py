@@ -15,6 +15,7 @@ import pyarrow as pa
 from base.endpoint.context import RequestContext
 from base.errors import AuthorError, BadResult, PexdockError
 from base.ipc.numeric_frames import NumericBatch
+from base.jobs.attempt import Progress
 from base.schema.wire import join_results
 from runtime.front.codecs.encoder import ReplyEncoder, records_of
 from runtime.front.codecs.failed_groups import encode_partial_body, group_values
@@ -219,6 +220,9 @@ class GroupedRequest(DividedRequest):
             self._errors[first + number] = error.copy_for_caller(cells=cells)
         self._blamed = self._blamed or blamed
         self._count_ended(count)
+        if self.observer is not None:
+            done = self.group_count - self._missing
+            self.observer.on_progress(Progress(done / self.group_count, f"{done} of {self.group_count} groups"))
 
     async def _respond_joined(self) -> None:
         if self._errors:
