@@ -18,6 +18,7 @@ import polars as pl
 from pydantic import BaseModel, Field, field_validator
 
 import base.service as svc
+from base.errors import Reject
 from base.schema import Schema
 from base.worker.worker import Worker
 
@@ -29,6 +30,7 @@ parser.add_argument("version")
 parser.add_argument("--bias", type=float, default=0.0, help="added to every x")
 parser.add_argument("--sleep", type=float, default=0.0, help="seconds a batch")
 parser.add_argument("--more", action="store_true", help="one more endpoint, /tiny/more")
+parser.add_argument("--grouped", action="store_true", help="one more endpoint, /tiny/grouped")
 parser.add_argument("--strict", action="store_true", help="fields that are not known are refused")
 parser.add_argument("--gate", type=Path, help="a batch waits until this file is there")
 parser.add_argument("--log", type=Path, help="a line for each batch: the x of its rows; and for each question: its n")
@@ -149,6 +151,14 @@ def more(records_df: Row.DataFrame) -> Answer.DataFrame:
     return answered(records_df)
 
 
+@svc.endpoint(f"/{given.model}/grouped", group_by=["user"])
+def grouped(records_df: Row.DataFrame) -> pl.DataFrame:
+    """Refuses a group with more than three rows."""
+    if records_df.height > 3:
+        raise Reject(422, "too many")
+    return answered(records_df).select("x")
+
+
 if __name__ == "__main__":
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
     endpoints = [
@@ -162,6 +172,7 @@ if __name__ == "__main__":
         raw,
         parts,
         *([more] if given.more else []),
+        *([grouped] if given.grouped else []),
     ]
     worker = Worker(given.model, given.version, endpoints, given.socket)
     signal.signal(signal.SIGTERM, lambda *_: worker.drain())

@@ -8,9 +8,44 @@ import httpx
 import pyarrow as pa
 import pyarrow.ipc
 
+from base.ipc.front_door_control import FailureLimit, MirrorReport, MirrorSpec, OutcomeReport, SplitSpec
+from front_harness import Front, Workers
 from job_driver import Jobs
 from supervisor_harness import Supervised
 from tinypex import write_tiny
+
+
+def users(**xs: list[float]) -> list[dict[str, object]]:
+    return [{"user": user, "x": x} for user, values in xs.items() for x in values]
+
+
+def test_copies_for_a_mirror_are_compared_group_by_group(make: Workers, front: Front) -> None:
+    """Its copies are computed as one batch. An answer without some groups is compared by its gravest error."""
+    own, alike, other = make("1.0", "--grouped"), make("1.0", "--grouped"), make("1.0", "--grouped", "--bias", 0.5)
+    for shadow, equal in ((alike, 3), (other, 2)):
+        front.table(
+            own.route("own"), shadow.route(f"shadow{equal}"), sharing=SplitSpec({"own": 1}, "", MirrorSpec(f"shadow{equal}", 100.0))
+        )
+        for rows, status in ((users(a=[1, 2], b=[3]), 200), (users(a=[1, 2], b=[-3]), 207), (users(a=[1] * 4), 422)):
+            assert front.ask(rows, path="/tiny/grouped").status == status
+        seen: list[MirrorReport] = []
+        while sum(each.requests for each in seen) < 3:
+            seen.append(front.until(MirrorReport))
+        assert sum(each.equal for each in seen) == equal
+
+
+def test_a_release_is_to_blame_once_for_an_answer_without_some_groups(make: Workers, front: Front) -> None:
+    """If its handler fails, however many groups and parts there are; if it refuses groups, the client is."""
+    first, second = make("1.0", "--grouped"), make("1.0", "--grouped")
+    front.table(first.route("it", second, failure_limit=FailureLimit(10, 50.0)))
+    many = {f"u{number}": [-1.0 if number % 2 else 1.0] for number in range(600)}
+    for rows, status in ((users(**many), 207), (users(a=[1] * 4, b=[1]), 207), (users(a=[1] * 4), 422), (users(a=[1], b=[2]), 200)):
+        assert front.ask(rows, path="/tiny/grouped").status == status
+    reports: list[OutcomeReport] = []
+    while sum(each.answered for each in reports) < 4:
+        reports.append(front.until(OutcomeReport))
+    assert (sum(each.failed for each in reports), any(each.limit_reached for each in reports)) == (1, False)
+
 
 SHARED = """
     import os, pathlib, signal, time

@@ -95,6 +95,7 @@ HOSTILE = {
     "a reply to what it was not asked": sent(lambda batch: Reply(batch.batch_id + 1, 2, 0, 0)),
     "a reply longer than its place": sent(lambda batch: Reply(batch.batch_id, 2, batch.reply.length + 1, 0)),
     "a reply of more bytes than there are": sent(lambda batch: Reply(batch.batch_id, 2, 2**64 - 1, 0)),
+    "errors of groups of which there are none": sent(lambda batch: Reply(batch.batch_id, 2, 0, 0, 0, 2)),
     "a reply of no bytes": send_reply(b""),
     "a failure that is no JSON": sent(lambda batch: Failure(batch.batch_id, b"\xff")),
     "a failure that is no UTF-8": sent(lambda batch: Failure(batch.batch_id, b'{"code":"\xff"}')),
@@ -182,6 +183,28 @@ def test_rows_without_values_are_bounded(door: FrontDoor, tmp_path: Path) -> Non
                 assert answer.json()["predictions"] == [{"n": None}] * rows
             else:
                 assert "broke the protocol" in answer.json()["detail"]
+
+
+def test_errors_of_groups_that_a_worker_does_not_have_break_the_protocol(door: FrontDoor, tmp_path: Path) -> None:
+    """The only group of the request is number 0. Other bytes than its error are no answer, nor are bytes beyond the reply's place."""
+    spec = ReleaseSpec("tiny", "1", [EndpointSpec("grouped", "/grouped", [], None, None, 1, 0, whole=True, group_by=["a"])])
+    frame = stream(pa.table({"a": [1.5]}))
+    error = b'{"code":"misfit","detail":"no"}'
+    bodies = [b"\xff", b"[]", *(b'{"%b":%b}' % each for each in ((b"x", error), (b"0", b"{}"), (b"-1", error), (b"1", error)))]
+    for number, body in enumerate([*bodies, b'{"0":%b}' % error], 1):
+        with BareWorker(tmp_path / f"w{number}") as worker, Raw(door.address) as client:
+            door.send_message(RoutingTable(number, [Route(spec, [worker.path])], startup_complete=True))
+            worker.greet("tiny", "1", 0)
+            while TableApplied(number) != door.next_message():
+                pass
+            client.send(post("/grouped", ROWS[:1]))
+            batch = worker.batch()
+            worker.view(batch.reply)[: len(frame) + len(body)] = frame + body
+            length = len(body) if number <= len(bodies) else batch.reply.length  # which is too long behind a frame
+            worker.channel.send_message(Reply(batch.batch_id, 1, len(frame), Flag.SCHEMA, 0, length))
+            answer = client.answer()
+            assert (answer.status, "broke the protocol" in answer.json()["detail"]) == (503, True), body
+            assert worker.is_given_up(), body
 
 
 MINE, BEFORE, OTHER = (release_tag(*each) for each in (("tiny", "1", "new"), ("tiny", "1", "old"), ("other", "1", "new")))
