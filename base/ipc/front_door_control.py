@@ -5,6 +5,8 @@ All are started from the same base, so the messages need no version.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from base.ipc.metrics_report import MetricsConfig
@@ -187,6 +189,7 @@ class JobRunnerConfig(msgspec.Struct, frozen=True):
         timeout_s: Time limit of one attempt at a job, in seconds.
         cancel_grace_s: Time in seconds after which a worker is replaced whose handler goes on with a cancelled job.
         drain_s: Time limit for running jobs in seconds when Pexdock stops; the others are queued again.
+        webhooks: Settings of webhooks, by the names of `runtime.jobs.webhook_hosts.WebhookConfig`.
     """
 
     state_path: str
@@ -195,6 +198,7 @@ class JobRunnerConfig(msgspec.Struct, frozen=True):
     timeout_s: float
     cancel_grace_s: float
     drain_s: float
+    webhooks: dict[str, Any]
 
 
 class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):

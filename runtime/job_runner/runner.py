@@ -9,18 +9,21 @@ from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from msgspec.structs import replace
 
-from base.errors import Full, Unavailable
+from base.errors import Full, PexdockError, Unavailable
 from base.ipc.front_door_control import JobDemand, JobRunnerConfig, WorkerUnhealthy
 from base.jobs.attempt import Progress
 from runtime.job_runner.events import JobEvents
 from runtime.job_runner.releases import JobReleases
 from runtime.job_runner.scheduler import JobScheduler
 from runtime.job_runner.stored_jobs import StoredJobs
+from runtime.job_runner.webhooks.sender import WebhookSender
 from runtime.jobs.files import JobFiles
 from runtime.jobs.job import Job, JobState, Submission
 from runtime.jobs.store.interface import JobStore
+from runtime.jobs.webhook_hosts import WebhookConfig
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,7 @@ class JobRunner:
         self._stored = StoredJobs(store, files, self._publish)
         self.scheduler = JobScheduler(self._stored, releases, config, on_progress=self._on_progress, send=send)
         self._events = JobEvents()
+        self._webhooks = WebhookSender(msgspec.convert(config.webhooks, WebhookConfig), self._on_end_told)
         self._tidying: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -67,6 +71,7 @@ class JobRunner:
         await self.scheduler.wait_drained()
         if self._tidying is not None:
             self._tidying.cancel()
+        await self._webhooks.close()
         await self._stored.run(self._stored.store.close)
 
     # ---- requests of clients
@@ -80,7 +85,10 @@ class JobRunner:
         Raises:
             Conflict: The client has another job with this id.
             Full: The disk or the queue has no room. Nothing was stored, and the caller removes the body.
+            Misfit: Its webhook may not be called. As before.
         """
+        if submission.webhook:
+            self._webhooks.check_url(submission.webhook)
         job, is_new = await self._stored.run(partial(self._stored.store.add, submission))
         if job.state is JobState.QUEUED and job.number not in self.scheduler:
             self.scheduler.enqueue(job)
@@ -151,6 +159,13 @@ class JobRunner:
     def _publish(self, job: Job) -> None:
         """Tells those who follow a job of its change."""
         self._events.publish(job)
+        self._webhooks.notify(job)
+
+    async def _on_end_told(self, number: int) -> None:
+        try:
+            await self._stored.run(partial(self._stored.store.set_webhook_sent, number))
+        except PexdockError as exc:
+            log.warning("job %d: its webhook will be told again: %s", number, exc)
 
     async def _tidy(self) -> None:
         while True:
@@ -158,6 +173,7 @@ class JobRunner:
                 for job in await self._stored.run(self._stored.store.tidy):
                     self.scheduler.forget(job.number)
                     self._publish(job)
+                self._webhooks.resume(await self._stored.run(self._stored.store.unsent_webhooks))
             except (Full, Unavailable) as exc:
                 log.warning("old jobs cannot be removed now: %s", exc)
             await asyncio.sleep(_TIDY_S)

@@ -1,5 +1,6 @@
 """The files of jobs: where they lie, and how they get there so that neither a crash nor a power cut leaves half of one in use.
 
+    jobs/jobs.sqlite3           their records
     jobs/incoming/NAME          bodies that front doors write, until the job is stored
     jobs/NUMBER/body            the body of a job that has not ended
     jobs/NUMBER/checkpoint/     what its handler keeps there for its next attempt
@@ -80,10 +81,12 @@ class JobFiles:
 
     Attributes:
         folder: The folder of all jobs.
+        database: The file with their records.
     """
 
     def __init__(self, state_path: Path) -> None:
         self.folder = state_path / FOLDER
+        self.database = self.folder / "jobs.sqlite3"
         self._incoming = self.folder / _INCOMING
 
     def create(self) -> None:

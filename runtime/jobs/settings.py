@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationInfo
 from pydantic_settings import BaseSettings, NoDecode
 
 from base.ipc.front_door_control import JobAccess
 from runtime.jobs.store.interface import JobLimits
-from runtime.jobs.webhook_hosts import WebhookHosts
+from runtime.jobs.webhook_hosts import WebhookConfig, WebhookHosts
 from runtime.setting_paths import AbsolutePath, split_hosts
 
 _LIMITS, _ACCESS = JobLimits(), JobAccess("", "")
@@ -18,6 +19,12 @@ _LIMITS, _ACCESS = JobLimits(), JobAccess("", "")
 def _webhook_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
     WebhookHosts(hosts)
     return hosts
+
+
+def _webhook_secret(path: Path | None, info: ValidationInfo) -> Path | None:
+    if path is None and info.data.get("job_webhook_hosts"):
+        raise ValueError("webhooks must be signed: set it, or remove job_webhook_hosts")
+    return path
 
 
 class JobSettings(BaseSettings):
@@ -50,12 +57,23 @@ class JobSettings(BaseSettings):
         (),
         description="Host that webhooks may call, or several: NAME or NAME:PORT, and networks in which their private addresses are.",
     )
-    job_webhook_secret_path: AbsolutePath | None = Field(
-        None, description="File with the secret that signs webhooks, or a line for each of several; reloaded when it changes."
+    job_webhook_secret_path: Annotated[AbsolutePath | None, AfterValidator(_webhook_secret)] = Field(
+        None, description="File with the secret that signs webhooks, or a line for each of several; read for each call."
     )
     job_webhook_interval_ms: float = Field(500, ge=0, le=3_600_000, description="Shortest time between two webhook calls of one job.")
     job_webhook_timeout_s: float = Field(10, gt=0, le=3600, description="Time limit of a webhook call.")
     job_webhook_attempts: int = Field(8, ge=1, le=100, description="Calls after which a webhook that fails is given up.")
+
+    @property
+    def job_webhooks(self) -> WebhookConfig:
+        """Returns the settings of webhooks."""
+        return WebhookConfig(
+            self.job_webhook_hosts,
+            str(self.job_webhook_secret_path or ""),
+            self.job_webhook_interval_ms,
+            self.job_webhook_timeout_s,
+            self.job_webhook_attempts,
+        )
 
     @property
     def job_limits(self) -> JobLimits:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
+
 from base.errors import Misfit
 
 _URL_MAX_CHARS = 2048
@@ -19,6 +21,24 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _TRANSLATED = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
 """Addresses that a gateway translates to IPv4 ones, perhaps private ones (RFC 6052, RFC 8215)."""
+
+
+class WebhookConfig(msgspec.Struct, frozen=True):
+    """The settings of webhooks of jobs.
+
+    Attributes:
+        hosts: Hosts and networks that may be called; empty for none.
+        secret_path: File with the secrets that sign calls; empty without hosts.
+        interval_ms: Shortest time between two calls of one job, in milliseconds.
+        timeout_s: Time limit of a call, in seconds.
+        attempts: Calls after which a webhook that fails is given up.
+    """
+
+    hosts: tuple[str, ...] = ()
+    secret_path: str = ""
+    interval_ms: float = 500
+    timeout_s: float = 10
+    attempts: int = 8
 
 
 class WebhookUrl(NamedTuple):

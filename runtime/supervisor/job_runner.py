@@ -16,6 +16,7 @@ from base.backoff import Backoff
 from base.ipc.front_door_control import Configure, JobRunnerConfig
 from base.process import module_command
 from runtime.blocking import BlockingThreads
+from runtime.jobs.files import JobFiles
 from runtime.settings import Settings
 from runtime.supervisor.front_door_config import front_door_config
 from runtime.supervisor.host.run_dir import JOBS
@@ -58,7 +59,7 @@ class JobRunnerChild(FrontDoorChild):
             self._listener.listen(_BACKLOG)
             on_error.pop_all()
         self._disk = BlockingThreads(1, f"run_path ({run_path})")
-        self._has_jobs = settings.job_workers > 0 and (settings.state_path / "jobs" / "jobs.db").exists()
+        self._has_jobs = settings.job_workers > 0 and JobFiles(settings.state_path).database.exists()
         self._activated = False
         self.drain_s = settings.job_drain_s
         timing = FrontDoorTiming(
@@ -118,6 +119,7 @@ def _runner_config(settings: Settings) -> JobRunnerConfig:
         timeout_s=settings.job_timeout_s,
         cancel_grace_s=settings.job_cancel_grace_s,
         drain_s=settings.job_drain_s,
+        webhooks=msgspec.to_builtins(settings.job_webhooks),
     )
 
 

@@ -19,7 +19,6 @@ from runtime.jobs.store.interface import JobStoreUnusable
 
 log = logging.getLogger(__name__)
 
-FILE = "jobs.sqlite3"
 _LOCK = ".lock"
 _LOCKED_MAX_S = 5.0
 """Time in seconds for which a call waits while another program, such as a backup, writes to the database or locks it."""
@@ -57,7 +56,7 @@ class Database:
     """The open database of one folder, which no other process opens meanwhile.
 
     Args:
-        folder: The folder of all jobs, which exists.
+        path: The file, whose folder exists.
         has_jobs: Whether the folder has files of jobs, so that a database must be there.
 
     Raises:
@@ -65,18 +64,18 @@ class Database:
         OSError: The folder cannot be used.
     """
 
-    def __init__(self, folder: Path, *, has_jobs: bool) -> None:
-        self._path = folder / FILE
+    def __init__(self, path: Path, *, has_jobs: bool) -> None:
+        self._path = path
         self._was_logged = False
         with contextlib.ExitStack() as opened:
-            self._lock = _lock(folder)
+            self._lock = _lock(path.parent)
             opened.callback(os.close, self._lock)
             with self.explained():
                 self._check(has_jobs=has_jobs)
                 self.connection = sqlite3.connect(self._path, timeout=_LOCKED_MAX_S, isolation_level=None, check_same_thread=False)
                 opened.callback(self.connection.close)
                 self._prepare()
-            sync_path(folder)
+            sync_path(path.parent)
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -152,7 +151,7 @@ class Database:
     def _damaged(self, reason: str) -> JobStoreUnusable:
         return JobStoreUnusable(
             f"the database of jobs {self._path} is damaged ({reason}): stop Pexdock, then restore it from a backup or repair it with "
-            f"`sqlite3 {FILE} .recover`, or move the folder {self._path.parent} away to begin without jobs"
+            f"`sqlite3 {self._path.name} .recover`, or move the folder {self._path.parent} away to begin without jobs"
         )
 
 

@@ -161,14 +161,14 @@ class JobStore(Protocol):
     def tidy(self) -> list[Job]:
         """Does what time brings: expires results and jobs, forgets old ones, removes bodies of front doors that died.
 
-        The caller calls it every minute and after each job that is done. A call does a bounded amount of work.
+        The caller calls it every minute. A call does a bounded amount of work.
 
         Returns:
             The jobs that have expired, as they are then.
         """
 
     def unsent_webhooks(self) -> list[Job]:
-        """Returns the jobs that have ended and whose webhook has not been told so, in the order of their arrival."""
+        """Returns the first jobs that have ended and whose webhook has not been told so, in the order of their arrival."""
 
     def set_webhook_sent(self, number: int) -> None:
         """Notes that the webhook of a job knows its end, or that there was no telling it."""

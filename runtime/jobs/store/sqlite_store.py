@@ -20,7 +20,7 @@ from runtime.jobs.store.records import JobRecords
 from runtime.jobs.store.recovery import recover_jobs, remove_orphans
 from runtime.jobs.store.tally import JobTally
 
-_TIDY_MAX_JOBS = 1000
+_TIDY_MAX_JOBS = 4000
 """Jobs that one call expires or forgets at most, each of which is a folder to remove."""
 
 _CLOCK_EVERY_S = 600.0
@@ -51,7 +51,7 @@ class SqliteJobStore:
         self._limits = limits
         self.files = JobFiles(state_path)
         self.files.create()
-        self._database = Database(self.files.folder, has_jobs=bool(self.files.numbers()))
+        self._database = Database(self.files.database, has_jobs=bool(self.files.numbers()))
         try:
             with self._database.explained():
                 self._records = JobRecords(self._database.connection)
@@ -248,7 +248,7 @@ class SqliteJobStore:
     def unsent_webhooks(self) -> list[Job]:
         """Implements `JobStore.unsent_webhooks`."""
         with self._database.explained():
-            return self._records.select("webhook_unsent ORDER BY number")
+            return self._records.select("webhook_unsent ORDER BY number LIMIT ?", PAGE_MAX_JOBS)
 
     def set_webhook_sent(self, number: int) -> None:
         """Implements `JobStore.set_webhook_sent`."""
