@@ -117,7 +117,7 @@ class JobRun:
             self._computing.cancel()
 
     async def _compute(self) -> AttemptEnd:
-        body = await asyncio.to_thread(self._files.body(self.job.number).read_bytes)
+        body = await asyncio.to_thread(self._read_body)
         while True:
             head = await self._wait_worker()
             rows = await asyncio.to_thread(decode_rows, head, body, self._id)
@@ -164,6 +164,11 @@ class JobRun:
             if not releases.knows(release_id):
                 raise Unavailable("the release on which the job began is no longer there")
             await releases.wait_changed()
+
+    def _read_body(self) -> bytes:
+        """Returns the body, and makes the folder of checkpoints. Blocks."""
+        self._files.checkpoint(self.job.number).mkdir(mode=0o700, exist_ok=True)
+        return self._files.body(self.job.number).read_bytes()
 
     def _context(self, head: RequestHead) -> RequestContext:
         spec, given = head.target.endpoint.spec, self.job.submission.headers

@@ -1,27 +1,83 @@
 """Jobs, from a submission over the runner's socket to the stored result, with real processes."""
 
-import pyarrow as pa
+from pathlib import Path
+
 import pytest
 
-from job_driver import Jobs
-from supervisor_harness import Supervised
-from tinypex import times, write_tiny
+from job_driver import Labour
 
 pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("jobs")
-    run = Supervised(folder)
-    write_tiny(run.dist / "twice.pex", "twice", module=times(2, "/twice"))
-    with run:
-        yield run, Jobs(folder / "state", run.run_path)
+def labour(tmp_path_factory):
+    with Labour(tmp_path_factory.mktemp("jobs"), job_workers=2, job_cancel_grace_s=1.5) as labour:
+        yield labour
 
 
-def test_a_job_is_run_and_its_rows_are_stored_as_an_arrow_stream(running):
-    _, jobs = running
-    job = jobs.submit("twice", "/twice", [{"x": 3}, {"x": 5}])
+def test_rows_are_stored_as_an_arrow_stream_and_other_results_as_they_are(labour):
+    jobs = labour.jobs
+    record, _ = labour.submit("raises", "/labour/rows")
+    parts, _ = labour.submit("x", "/labour/parts")
+    raw = jobs.submit("labour", "/labour/raw", b"abc", content_type="text/plain")
+    assert jobs.until(record.id).state == "done"
+    assert labour.did(record) == [{"prediction": "RAISES"}]
+    assert jobs.until(parts.id).result.media_type == "application/x-ndjson"
+    assert jobs.result(parts.id) == b'{"do":"x"}\n'
+    assert jobs.until(raw.id).result.media_type == "text/plain"
+    assert jobs.result(raw.id) == b"cba"
+
+
+def test_a_job_reports_progress_and_goes_on_from_its_checkpoint(labour):
+    jobs, run = labour.jobs, labour.run
+    job, mark = labour.submit("takes_steps")
+    half = run.until(lambda: (found := jobs.get(job.id)) and (found.state.is_final or found.fraction == 0.5) and found)
+    assert (half.state, half.message) == ("running", "step 2")
+    Path(f"{mark}.go").touch()
     done = jobs.until(job.id)
-    assert (done.state, done.attempts, done.error) == ("done", 1, None)
-    assert pa.ipc.open_stream(jobs.result(job.id)).read_all().to_pydict() == {"prediction": [6, 10]}
+    assert (done.state, done.fraction, done.message) == ("done", 1.0, "step 4")
+    assert labour.did(job) == [{"did": "from 0", "attempt": 1}]
+
+
+def test_what_the_handler_raises_fails_the_job_with_its_reason(labour):
+    jobs = labour.jobs
+    warm, _ = labour.submit("x", "/labour/rows")
+    jobs.until(warm.id)
+    job, _ = labour.submit("raises")
+    failed = jobs.until(job.id)
+    assert (failed.state, failed.attempts) == ("failed", 1)
+    assert failed.error["status"] == 500
+    assert (failed.ended_at - failed.started_at).total_seconds() < 1
+    rejected, _ = labour.submit("rejects")
+    assert jobs.until(rejected.id).error["detail"] == "not this row"
+    misfit = jobs.submit("labour", "/labour/rows", [{"do": 1}])
+    assert jobs.until(misfit.id).error["status"] == 422
+    gone = jobs.submit("labour", "/labour/nowhere", [])
+    assert jobs.until(gone.id).error["status"] == 404
+
+
+def test_jobs_are_cancelled_while_they_wait_run_or_do_not_listen(labour):
+    jobs = labour.jobs
+    running, mark = labour.submit("waits")
+    deaf, deaf_mark = labour.submit("ignores_cancellation")
+    labour.until_begun(mark), labour.until_begun(deaf_mark)
+    waiting, waiting_mark = labour.submit("waits")
+    assert jobs.get(waiting.id).place == 1
+    assert jobs.cancel(waiting.id).state == "cancelled"
+    assert jobs.cancel(running.id).cancel_requested
+    assert jobs.until(running.id).state == "cancelled"
+    assert Path(f"{mark}.cancelled").exists()
+    assert jobs.cancel(deaf.id).state == "running"
+    assert jobs.until(deaf.id).state == "cancelled"
+    assert not Path(f"/proc/{labour.begun(deaf_mark)[0]}").exists()
+    assert not labour.begun(waiting_mark)
+    after, _ = labour.submit("x", "/labour/rows")
+    assert jobs.until(after.id).state == "done"
+
+
+def test_a_job_that_kills_its_worker_fails_after_two_of_them(labour):
+    job, mark = labour.submit("kills_its_worker")
+    failed = labour.jobs.until(job.id)
+    assert failed.state == "failed"
+    assert "2 workers exited" in failed.error["detail"]
+    assert len(labour.begun(mark)) == 2

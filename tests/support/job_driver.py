@@ -6,11 +6,18 @@ import json
 import time
 from pathlib import Path
 
+import pyarrow as pa
+
 from runtime.jobs.client import JobClient
 from runtime.jobs.documents import JobDocument
 from runtime.jobs.files import JobFiles
 from runtime.jobs.job import JobState, Submission
 from runtime.jobs.messages import CancelJob, FindResult, GetJob, JobFound, JobRequest, JobsFound, ListJobs, ResultFound, SubmitJob
+from supervisor_harness import Supervised
+from tinypex import ROOT, write_tiny
+
+LABOUR = (ROOT / "tests/models/labour.py").read_text()
+"""The module of the model `labour`."""
 
 FINAL = {state for state in JobState if state.is_final}
 
@@ -66,3 +73,48 @@ class Jobs:
             assert time.monotonic() < end, job
             time.sleep(0.02)
         return job
+
+
+class Labour:
+    """A supervisor of the model `labour`, and its jobs."""
+
+    def __init__(self, folder, **settings):
+        self.folder = folder
+        # On a busy machine, a nice worker would take minutes to start.
+        self.run = Supervised(folder, **{"job_worker_nice": 0, "start_parallel": 4} | settings)
+        module = LABOUR.replace("FOLDER", str(folder))
+        write_tiny(self.run.dist / "labour.pex", "labour", module=module, endpoints=("labour", "rows", "parts", "raw", "once"))
+        self.jobs = Jobs(folder / "state", self.run.run_path)
+        self._count = 0
+
+    def __enter__(self):
+        self.run.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.run.__exit__(*error)
+
+    def submit(self, do, target="/labour", **more):
+        """Returns a new job, and the start of the paths of its files."""
+        self._count += 1
+        mark = self.folder / f"job{self._count}"
+        return self.jobs.submit("labour", target, [{"do": do, "mark": str(mark)}], **more), mark
+
+    def begun(self, mark):
+        """Returns the processes in which a job has begun."""
+        path = Path(f"{mark}.begun")
+        return path.read_text().split() if path.exists() else []
+
+    def until_begun(self, mark, count=1):
+        return self.run.until(lambda: len(self.begun(mark)) >= count)
+
+    def runner_pid(self):
+        """Returns the process id of the job runner."""
+        for path in Path(f"/proc/{self.run.process.pid}/task").glob("*/children"):
+            for pid in path.read_text().split():
+                if b"runtime.job_runner" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return int(pid)
+        raise AssertionError("there is no job runner")
+
+    def did(self, job):
+        return pa.ipc.open_stream(self.jobs.result(job.id)).read_all().to_pylist()

@@ -91,5 +91,11 @@ class ReleaseContext:
         settings, sandbox = self.settings, template.sandbox
         if settings.job_worker_max_bytes:
             sandbox = replace(sandbox, max_bytes=int(settings.job_worker_max_bytes), max_bytes_setting="job_worker_max_bytes")
-        title = f"{template.title} (jobs)"
-        return replace(template, title=title, sandbox=sandbox, nice=settings.job_worker_nice, drain_s=settings.job_timeout_s)
+        return replace(
+            template,
+            title=f"{template.title} (jobs)",
+            env={**template.env, TURN_WARN_VARIABLE: "0"},  # it waits for the processor whenever anything else runs
+            sandbox=sandbox,
+            nice=settings.job_worker_nice,
+            drain_s=settings.job_timeout_s,
+        )

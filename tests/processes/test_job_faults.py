@@ -1,0 +1,80 @@
+"""kill -9 of each process at each state of a job: none is lost, and each ends exactly once (docs/operations/jobs.md has the table)."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from job_driver import Labour
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(scope="module")
+def labour(tmp_path_factory):
+    with Labour(tmp_path_factory.mktemp("faults"), job_workers=2, restart_delay_min_s=0.05) as labour:
+        yield labour
+
+
+def kill(pid):
+    os.kill(int(pid), signal.SIGKILL)
+
+
+def kill_worker(labour, running):
+    kill(labour.begun(running)[0])
+
+
+def kill_runner(labour, running):
+    kill(labour.runner_pid())
+
+
+def kill_supervisor(labour, running):
+    labour.run.process.kill()
+    labour.run.process.wait()
+    labour.run.start()
+    labour.run.until(labour.run.has_started)
+
+
+def kill_front_door(labour, running):
+    kill(labour.run.state()["front_door_pids"][0])
+
+
+@pytest.mark.parametrize(
+    ("fault", "attempts"), [(kill_worker, 1), (kill_runner, 2), (kill_front_door, 1)], ids=["worker", "runner", "front door"]
+)
+def test_no_process_takes_a_job_with_it(labour, fault, attempts):
+    check_fault(labour, fault, attempts)
+
+
+def test_no_supervisor_takes_a_job_with_it(tmp_path):
+    with Labour(tmp_path, job_workers=2, restart_delay_min_s=0.05) as labour:
+        check_fault(labour, kill_supervisor, 2)
+
+
+def check_fault(labour, fault, attempts):
+    """Checks what becomes of jobs one of which is done, one runs, one was cancelled while it ran, and one waits in the queue."""
+    jobs = labour.jobs
+    done, _ = labour.submit("x", "/labour/rows")
+    jobs.until(done.id)
+    before = jobs.result(done.id)
+    running, mark = labour.submit("waits")
+    cancelled, cancelled_mark = labour.submit("ignores_cancellation")
+    labour.until_begun(mark), labour.until_begun(cancelled_mark)
+    queued, queued_mark = labour.submit("waits")
+    jobs.cancel(cancelled.id)
+
+    fault(labour, mark)
+
+    for each in (mark, queued_mark, cancelled_mark):
+        Path(f"{each}.go").touch()
+    assert jobs.until(cancelled.id).state == "cancelled"
+    found = jobs.until(running.id)
+    assert (found.state, found.attempts) == ("done", attempts)
+    assert labour.did(running) == [{"did": "waited", "attempt": attempts}]
+    assert len(labour.begun(mark)) == (1 if fault is kill_front_door else 2)
+    assert len(labour.begun(cancelled_mark)) == 1
+    assert jobs.until(queued.id).state == "done"
+    assert len(labour.begun(queued_mark)) == 1
+    assert jobs.get(done.id).state == "done"
+    assert jobs.result(done.id) == before
