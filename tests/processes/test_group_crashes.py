@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pyarrow as pa
 import pyarrow.ipc
 
-from base.ipc.front_door_control import FailureLimit, MirrorReport, MirrorSpec, OutcomeReport, SplitSpec
+from base.ipc.front_door_control import Configure, FailureLimit, MirrorReport, MirrorSpec, OutcomeReport, SplitSpec
 from front_harness import Front, Workers
 from job_driver import Jobs
+from rawhttp import Raw, await_read, post
 from supervisor_harness import Supervised
 from tinypex import write_tiny
 
@@ -45,6 +48,29 @@ def test_a_release_is_to_blame_once_for_an_answer_without_some_groups(make: Work
     while sum(each.answered for each in reports) < 4:
         reports.append(front.until(OutcomeReport))
     assert (sum(each.failed for each in reports), any(each.limit_reached for each in reports)) == (1, False)
+
+
+def test_groups_that_wait_for_others_of_their_request_are_not_late(make: Workers, tmp_path: Path) -> None:
+    """The limit is on the time until a request has a worker. One that has none yet is refused, with all of its groups."""
+    gate = tmp_path / "gate"
+    worker = make("1.0", "--grouped", "--sleep", 0.3, "--gate", gate)
+    rows = users(a=[1], b=[2], c=[3], d=[4])
+    with Front(Configure(queue_max_wait_s=0.4)) as front:
+        front.table(worker.route("it"))
+        with ExitStack() as stack:
+            held = [stack.enter_context(Raw(front.address)) for _ in range(2)]  # as many batches as a worker gets at a time
+            for raw, name in zip(held, "ab", strict=True):
+                raw.send(post(f"/tiny/of/{name}", [{"x": 1}]))
+            await_read(front.address, "/tiny")
+            late = stack.enter_context(Raw(front.address))
+            late.send(post("/tiny/grouped", rows))
+            await_read(front.address, "/tiny")
+            time.sleep(0.5)
+            gate.touch()
+            assert [raw.answer().status for raw in held] == [200, 200]
+            refused = late.answer()
+        assert (refused.status, refused.json()["code"], len(refused.json()["groups"])) == (503, "full", 4)
+        assert front.ask(rows, path="/tiny/grouped").status == 200
 
 
 SHARED = """
@@ -86,7 +112,7 @@ def test_groups_are_shared_by_the_workers_and_a_crash_fails_its_group_only(tmp_p
         url = supervised.state()["address"] + "/shared"
         reply = httpx.post(url, json=rows, timeout=120)
         jobs = Jobs(tmp_path / "state", supervised.run_path)
-        job = jobs.until(jobs.submit("shared", "/shared", [{"series": series, "x": 1} for series in (1, 2, 500, 2)]).id)
+        job = jobs.until(jobs.submit("shared", "/shared", [{"series": series, "x": 1} for series in (1, 2, 500, 2)]).id, deadline_s=180)
         result = pa.ipc.open_stream(jobs.result(job.id)).read_all()
     assert (job.state, job.fraction, job.message) == ("done", 1.0, "3 of 3 groups")
     assert result["series"].to_pylist() == [1, 2, 500]

@@ -101,7 +101,8 @@ class WorkerLink:
         flags = written.flags | Flag.SINGLE_REQUEST if count == 1 else written.flags
         if endpoint.spec.unbatched:
             flags |= Flag.CONTEXT
-        if endpoint.spec.unbatched or written.rows > endpoint.spec.batch_max_rows:  # one request, which can be cancelled between calls
+        spec = endpoint.spec
+        if spec.unbatched or written.rows > spec.batch_max_rows or spec.group_by:  # one request, which can be cancelled between calls
             first.on_sent(lambda: self._replies.send_if_in_flight(number, CancelBatch(number)))
         if first.crash_count:
             flags |= Flag.QUARANTINED
