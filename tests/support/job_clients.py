@@ -44,7 +44,7 @@ class JobClients:
         ben: Another one.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, **settings):
         self.gates, self._number = folder / "gates", 0
         self.gates.mkdir()
         (key, line), (other_key, other_line) = make_key("ann"), make_key("ben")
@@ -58,6 +58,7 @@ class JobClients:
             job_workers=2,
             job_worker_nice=0,  # or they wait long for a processor of a busy machine
             front_doors=1,
+            **settings,
         )
         for name, job in (("study", ""), ("always", "job=True")):
             source = MODEL.replace("JOB", job).replace("FOLDER", str(self.gates)).replace("/study", f"/{name}")

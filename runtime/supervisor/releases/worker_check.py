@@ -5,6 +5,7 @@ from __future__ import annotations
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from base.endpoint.path import RESERVED, path_pattern
 from base.ipc.control import Ready
 from base.ipc.release_spec import ReleaseSpec
 from runtime.pex.check import wire_mismatch
@@ -26,6 +27,9 @@ def spec_mismatch(spec: ReleaseSpec, pex: PexFile) -> str:
         return f"its worker reports {spec.model} {spec.version}, but its file contains {pex.name} {pex.version}"
     if len(spec.endpoints) < len(pex.endpoints):
         return f"its worker serves {len(spec.endpoints)} endpoints, but its file declares {len(pex.endpoints)}"
+    reserved = [endpoint.path for endpoint in spec.endpoints if path_pattern(endpoint.path)[0] in RESERVED]
+    if reserved:
+        return f"path {reserved[0]} is reserved for the front door: begin the path with another segment"
     forms = len({path_form(endpoint.path) for endpoint in spec.endpoints})
     if forms > FORMS_MAX:
         return f"its paths have parameters in {forms} different arrangements, limit {FORMS_MAX}: put the parameters in the same places"

@@ -28,6 +28,7 @@ def arrangements(count: int) -> list[str]:
         ("Tiny", [f"/{number}/{{x}}" for number in range(1000)], ""),
         ("other", ["/tiny"], "its worker reports other 0.1.0, but its file contains tiny 0.1.0"),
         ("tiny", [], "its worker serves 0 endpoints, but its file declares 1"),
+        ("tiny", ["/tiny", "/jobs/{x}"], "path /jobs/{x} is reserved for the front door: begin the path with another segment"),
         ("tiny", arrangements(FORMS_MAX), ""),
         (
             "tiny",
