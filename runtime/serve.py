@@ -17,6 +17,7 @@ from base.telemetry.emf_writer import EmfWriter
 from runtime.admin.api.app import create_app
 from runtime.admin.api.context import AdminContext, UploadTarget
 from runtime.admin.server.listeners import AdminServers, connection_limits, open_listeners
+from runtime.jobs.client import JobClient
 from runtime.path_errors import explain_os_error
 from runtime.pex.cache.store import PexCache
 from runtime.pex.locks import make_cache_folder
@@ -34,6 +35,9 @@ from runtime.supervisor.rollout.policy_store import PolicyStore
 from runtime.supervisor.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
+
+_JOB_RUNNER_S = 20.0
+"""Time limit for the job runner to reply to the admin API, in seconds, which is less than that of a request of the admin API."""
 
 
 def serve(settings: Settings, show: Callable[[str], None], load: Callable[[], Settings]) -> None:
@@ -127,7 +131,8 @@ def _make_cache_folder(settings: Settings) -> None:
 def _admin_context(settings: Settings, supervisor: Supervisor, logs: LogBuffer) -> AdminContext:
     uploads = UploadTarget(settings.dist_path, settings.dist_url or "", int(settings.pex_max_bytes))
     feed, request_shutdown = supervisor.publisher.feed, supervisor.shutdown.request
-    return AdminContext(supervisor.current_state, feed, supervisor.fleet, logs, uploads, request_shutdown)
+    jobs = JobClient(str(settings.run_path / run_dir.JOBS), _JOB_RUNNER_S) if settings.job_workers else None
+    return AdminContext(supervisor.current_state, feed, supervisor.fleet, logs, uploads, request_shutdown, jobs)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import click
 
 import base
 from base.errors import PexdockError
-from runtime.cli import caches, completion, deploy, logs, models, serve, traffic
+from runtime.cli import caches, completion, deploy, jobs, logs, models, serve, traffic
 from runtime.cli.local import build, doctor, pexes, score
 from runtime.cli.options import ExitStatus, wants_colour
 
@@ -64,6 +64,7 @@ for command in (
     models.describe,
     caches.cache,
     caches.refresh,
+    jobs.jobs,
     logs.logs,
     logs.drain,
     completion.completion,

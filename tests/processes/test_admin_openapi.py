@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,9 @@ RIGHT = {
     "POST /models/{model}/refresh": {"endpoint": "predict", "parameters": {"key": "a"}},
 }
 """Bodies of requests that are done, as things stand; all other operations take none."""
+
+NOT_DONE = {"POST /models/{model}/rollback", "GET /jobs/{job_id}", "DELETE /jobs/{job_id}"}
+"""Operations on what is not there: nothing served before, and there is no job."""
 
 
 def made(folder: Path) -> Operated:
@@ -130,10 +134,10 @@ def test_every_operation_matches_its_document(tmp_path):
         def ask_rightly(label: str) -> None:
             sent = {"body": pex, "headers": {"x-content-sha256": hashlib.sha256(pex).hexdigest()}} if label.startswith("PUT /dist") else {}
             sent |= {"body": RIGHT[label]} if RIGHT.get(label) else {}
-            case = found[label].Case(path_parameters={"model": "tiny", "label": "canary", "file": "other.pex"}, **sent)
+            case = found[label].Case(path_parameters={"model": "tiny", "label": "canary", "file": "other.pex", "job_id": "a"}, **sent)
             answer = case.call(headers=SHOWN, timeout=30)
             case.validate_response(answer, checks=DOCUMENTED)
-            assert (answer.status_code < 300) is (label != "POST /models/{model}/rollback"), answer.text  # nothing served before
+            assert (answer.status_code < 300) is (label not in NOT_DONE), answer.text
 
         found = documented(operated)
         for label in [*RIGHT, *(each for each in found if each not in RIGHT and each != "POST /drain")]:
@@ -141,7 +145,7 @@ def test_every_operation_matches_its_document(tmp_path):
         drain = found.pop("POST /drain")
         for operation in found.values():
             try_out(operation, ask, examples=25)
-        assert len(heard) == 16
+        assert len(heard) == 19
         assert_all_is_well(operated, door_pids)
         try_out(drain, ask, examples=1)
         assert heard["POST /drain"] == {202}
@@ -151,7 +155,8 @@ def test_every_operation_matches_its_document(tmp_path):
 def operations_of(operated: Operated) -> list[tuple[str, str]]:
     """Returns each documented method with a path that leads to it."""
     paths = operated.ask_over_tcp("GET", "/openapi.json").json()["paths"]
-    filled = {path: path.replace("{model}", "tiny").replace("{label}", "canary").replace("{file}", "new.pex") for path in paths}
+    values = {"{model}": "tiny", "{label}": "canary", "{file}": "new.pex", "{job_id}": "a"}
+    filled = {path: re.sub(r"\{\w+\}", lambda name: values[name[0]], path) for path in paths}
     return [(method.upper(), filled[path]) for path, methods in paths.items() for method in methods]
 
 
@@ -160,7 +165,7 @@ def test_no_operation_works_without_the_token(operated):
     before = operated.state()
     pages = {"origin": "https://evil.example", "host": "evil.example", "content-type": "text/plain", "access-control-request-method": "PUT"}
     asked = operations_of(operated)
-    assert len(asked) == 17
+    assert len(asked) == 20
     for method, path in [*asked, *(("OPTIONS", path) for _, path in asked)]:
         for token, headers in (("", {}), (OTHER_TOKEN, {}), ("", pages)):
             reply = operated.ask_over_tcp(method, path, token, headers=headers, content=b"{}")

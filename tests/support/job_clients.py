@@ -1,9 +1,13 @@
 """A supervisor whose requests become jobs, and two clients with API keys."""
 
+import os
+import signal
+from pathlib import Path
+
 import httpx
 
+from operated_supervisor import Operated
 from runtime.http.api_keys import make_key
-from supervisor_harness import Supervised
 from tinypex import write_tiny
 
 ASYNC = {"prefer": "respond-async"}
@@ -49,7 +53,7 @@ class JobClients:
         self.gates.mkdir()
         (key, line), (other_key, other_line) = make_key("ann"), make_key("ben")
         (folder / "keys").write_text(f"{line}\n{other_line}\n")
-        self.run = Supervised(
+        self.run = Operated(
             folder,
             api_keys_path=folder / "keys",
             body_max_bytes=100_000,
@@ -100,3 +104,22 @@ class JobClients:
     def incoming(self):
         folder = self.run.settings["state_path"] / "jobs" / "incoming"
         return list(folder.iterdir()) if folder.exists() else []
+
+    def kill_runner(self):
+        """Kills the job runner at once."""
+        (pid,) = [pid for pid in children(self.run.process.pid) if b"runtime.job_runner" in command_of(pid)]
+        os.kill(pid, signal.SIGKILL)
+        self.run.until(lambda: b"runtime.job_runner" not in command_of(pid))
+
+
+def command_of(pid):
+    """Returns the command line of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def children(pid):
+    """Returns the processes that a process has started."""
+    return [int(each) for task in Path(f"/proc/{pid}/task").iterdir() for each in (task / "children").read_text().split()]

@@ -11,19 +11,21 @@ from pydantic import Field
 from starlette.types import ASGIApp
 
 import base
-from runtime.admin.api import caches
 from runtime.admin.api.context import AdminContext
 from runtime.admin.api.fields import Model, RequestBody, Text
 from runtime.admin.api.limits import RequestLimitsMiddleware
-from runtime.admin.api.logs import add_log_route
-from runtime.admin.api.model_detail import describe_model
 from runtime.admin.api.ndjson import NdjsonStream
 from runtime.admin.api.openapi import document_responses, install_openapi
 from runtime.admin.api.responses import install_error_handlers, json_response
-from runtime.admin.api.traffic import add_traffic_routes
-from runtime.admin.api.uploads import add_upload_route
+from runtime.admin.api.routes import caches
+from runtime.admin.api.routes.jobs import add_job_routes
+from runtime.admin.api.routes.logs import add_log_route
+from runtime.admin.api.routes.model_detail import describe_model
+from runtime.admin.api.routes.traffic import add_traffic_routes
+from runtime.admin.api.routes.uploads import add_upload_route
 from runtime.admin.schemas import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
 from runtime.blocking import BlockingThreads
+from runtime.jobs.documents import JobDocument, JobList
 from runtime.supervisor.status.state import ModelReport, State
 
 
@@ -47,11 +49,12 @@ def create_app(context: AdminContext) -> ASGIApp:
         title="Pexdock admin API", version=base.__version__, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
     install_error_handlers(app)
-    install_openapi(app, State, ModelDetail, ModelReport, ModelCaches, ModelRefresh, Dropped, Draining, Logs)
+    install_openapi(app, State, ModelDetail, ModelReport, ModelCaches, ModelRefresh, Dropped, Draining, Logs, JobDocument, JobList)
     _add_model_routes(app, context)
     _add_cache_routes(app, context)
     add_traffic_routes(app, context)
     add_upload_route(app, context.uploads)
+    add_job_routes(app, context)
     add_log_route(app, context)
     _add_drain_route(app, context)
     return RequestLimitsMiddleware(app)

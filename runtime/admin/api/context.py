@@ -9,6 +9,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from base.errors import NotFound
+from runtime.jobs.client import JobClient
 from runtime.supervisor.fleet.fleet import Fleet
 from runtime.supervisor.host.log_buffer import LogBuffer
 from runtime.supervisor.releases.managed_release import ManagedRelease
@@ -43,6 +44,7 @@ class AdminContext:
         log_buffer: The last log lines of all processes.
         uploads: Folder for uploaded pexes.
         drain: Starts a graceful shutdown, as SIGTERM does.
+        jobs: The job runner; None if there is none.
     """
 
     state: Callable[[], State]
@@ -51,6 +53,7 @@ class AdminContext:
     log_buffer: LogBuffer
     uploads: UploadTarget
     drain: Callable[[], None]
+    jobs: JobClient | None = None
 
     def model_report(self, model: str) -> ModelReport:
         """Returns the report of a model, by any spelling of its name.

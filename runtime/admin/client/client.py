@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from urllib.parse import quote, urlencode
 
 from runtime.admin.client.transport import AdminNotFound, Transport
 from runtime.admin.schemas import Draining, Dropped, Logs, ModelCaches, ModelDetail, ModelRefresh
+from runtime.jobs.documents import JobDocument, JobList
+from runtime.jobs.messages import COUNT_MAX
 from runtime.supervisor.host.log_buffer import LogLine
 from runtime.supervisor.status.state import ModelReport, State
 
@@ -76,6 +78,32 @@ class AdminClient:
     def follow_logs(self, model: str, lines: int) -> AbstractContextManager[Iterator[LogLine]]:
         """Yields the last log lines, then new ones as they are logged."""
         return self._transport.stream(LogLine, f"/logs?{urlencode({'model': model, 'lines': lines, 'follow': 'true'})}")
+
+    def jobs(self, states: Sequence[str], model: str, count_max: int) -> list[JobDocument]:
+        """Returns jobs of all clients, the newest first."""
+        found: list[JobDocument] = []
+        cursor: str | None = ""
+        while cursor is not None and len(found) < count_max:
+            query = {"state": states, "model": model, "limit": min(count_max - len(found), COUNT_MAX)} | (
+                {"cursor": cursor} if cursor else {}
+            )
+            page = self._transport.request(JobList, "GET", f"/jobs?{urlencode(query, doseq=True)}")
+            found += page.jobs
+            cursor = page.next
+        return found
+
+    def job(self, job_id: str, client: str) -> JobDocument:
+        """Returns a job."""
+        return self._transport.request(JobDocument, "GET", f"{_path(job_id, under='jobs')}?{urlencode({'client': client})}")
+
+    def follow_job(self, job_id: str, client: str) -> AbstractContextManager[Iterator[JobDocument]]:
+        """Yields a job now and after each change, until it has ended."""
+        query = urlencode({"client": client, "follow": "true"})
+        return self._transport.stream(JobDocument, f"{_path(job_id, under='jobs')}?{query}")
+
+    def cancel_job(self, job_id: str, client: str) -> JobDocument:
+        """Cancels a job, unless it has ended."""
+        return self._transport.request(JobDocument, "DELETE", f"{_path(job_id, under='jobs')}?{urlencode({'client': client})}")
 
     def drain(self) -> Draining:
         """Starts a graceful shutdown of the supervisor."""

@@ -37,6 +37,9 @@ def test_the_openapi_document_is_valid_and_describes_all_responses() -> None:
         *(f"{method} /models/{{model}}/{noun}" for method in ("put", "delete") for noun in ("pin", "split", "shadow", "labels/{label}")),
         "post /models/{model}/promote",
         "post /models/{model}/rollback",
+        "get /jobs",
+        "get /jobs/{job_id}",
+        "delete /jobs/{job_id}",
         "get /logs",
         "post /drain",
     }

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from starlette.types import Message
 
-from runtime.admin.api import uploads
 from runtime.admin.api.app import create_app
 from runtime.admin.api.context import AdminContext, UploadTarget
+from runtime.admin.api.routes import uploads
 from runtime.supervisor.host.log_buffer import LogBuffer
 from runtime.supervisor.status.state import State
 from runtime.supervisor.status.state_feed import StateFeed

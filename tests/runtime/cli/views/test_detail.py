@@ -7,7 +7,7 @@ from pydantic import Field
 
 import base.service as svc
 from base.endpoint.describe import describe_endpoint
-from runtime.admin.api.model_detail import endpoint_detail
+from runtime.admin.api.routes.model_detail import endpoint_detail
 from runtime.admin.schemas import ModelDetail
 from runtime.cli.views.detail import detail_as_json, detail_as_text
 from runtime.supervisor.status.state import ModelReport

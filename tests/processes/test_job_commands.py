@@ -1,0 +1,108 @@
+"""What operators see of jobs, and do with them: by command, and over the admin API."""
+
+import json
+import subprocess
+
+import httpx
+import pytest
+
+from job_clients import JobClients
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(scope="module")
+def clients(tmp_path_factory):
+    with JobClients(tmp_path_factory.mktemp("jobs")) as made:
+        yield made
+
+
+def command(clients, *words):
+    done = clients.run.run("jobs", *words)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_jobs_of_all_clients_are_listed_with_their_clients(clients):
+    mine = clients.submit("?factor=-1")
+    other = clients.ben.put("/jobs/ben-1?path=/study", json=[{"x": 1}])
+    assert other.status_code == 202
+    clients.until(mine, "failed")
+    code, out, _ = command(clients, "list")
+    head, *rows = [line.split() for line in out.splitlines()]
+    assert (code, head) == (0, ["ID", "CLIENT", "STATE", "CREATED", "MODEL", "TARGET"])
+    assert {row[0]: row[1] for row in rows} == {mine: "ann", "ben-1": "ben"}
+    code, out, _ = command(clients, "list", "--state", "failed", "--model", "Study", "--json")
+    assert [(job["id"], job["client"]) for job in json.loads(out)] == [(mine, "ann")]
+    code, out, _ = command(clients, "list", "--model", "nothing")
+    assert (code, out) == (0, "there are no such jobs\n")
+
+
+def test_a_job_is_shown_followed_and_cancelled(clients):
+    gate = clients.new_gate()
+    job_id = clients.submit(f"?gate={gate.name}")
+    clients.until(job_id, "running")
+    clients.run.until(lambda: "fraction" in clients.ann.get(f"/jobs/{job_id}").json())
+    _, out, _ = command(clients, "show", job_id, "--client", "ann")
+    assert "running 50%: half of it" in out
+    words = ("jobs", "follow", job_id, "--client", "ann")
+    with subprocess.Popen(clients.run.command(*words), env=clients.run.environment, stdout=subprocess.PIPE, text=True) as following:
+        lines = [following.stdout.readline()]
+        code, out, _ = command(clients, "cancel", job_id, "--client", "ann")
+        assert (code, out.startswith(f"{job_id}: ")) == (0, True)
+        lines += following.stdout.readlines()
+    assert (following.returncode, lines[-1]) == (1, "cancelled\n")
+    gate.touch()
+    job_id = clients.submit()
+    code, out, _ = command(clients, "follow", job_id, "--client", "ann", "--json")
+    assert (code, json.loads(out.splitlines()[-1])["state"]) == (0, "done")
+
+
+def test_an_unknown_job_is_an_error_that_says_so(clients):
+    code, _, err = command(clients, "show", "unknown")
+    assert (code, err.startswith("pexdock: there is no job unknown")) == (1, True)
+    answer = clients.run.admin.get("/jobs/..%2f..%2fjobs.db")
+    assert answer.status_code in {404, 422}
+
+
+def test_a_job_runner_that_was_killed_is_waited_for(clients):
+    """A client that asks meanwhile gets its answer once the runner is back, and no job is lost."""
+    job_id = clients.submit()
+    clients.until(job_id, "done")
+    before = clients.ann.get(f"/jobs/{job_id}").json()
+    clients.kill_runner()
+    assert clients.ann.get(f"/jobs/{job_id}").json() == before
+    assert clients.ann.get(f"/jobs/{job_id}/result").json()["predictions"][1]["product"] == 40
+    clients.kill_runner()
+    assert clients.until(clients.submit(), "done")
+
+
+def test_events_go_on_after_the_runner_was_killed(clients):
+    """The stream ends, so that the client connects again, and then learns what has become of the job."""
+    gate = clients.new_gate()
+    job_id = clients.submit(f"?gate={gate.name}")
+    clients.until(job_id, "running")
+    with clients.ann.stream("GET", f"/jobs/{job_id}/events") as stream:
+        parts = stream.iter_lines()
+        assert next(parts) == "retry: 2000"
+        clients.kill_runner()
+        list(parts)
+    gate.touch()
+    clients.until(job_id, "done")
+    answer = clients.ann.get(f"/jobs/{job_id}/events", headers={"last-event-id": "999999999999999999"})
+    assert answer.status_code in {200, 204}
+
+
+def test_event_streams_do_not_delay_the_end_of_a_front_door(clients):
+    """They end in order, so that their clients connect again."""
+    gate = clients.new_gate()
+    job_id = clients.submit(f"?gate={gate.name}")
+    clients.until(job_id, "running")
+    with clients.ann.stream("GET", f"/jobs/{job_id}/events") as stream:
+        parts = stream.iter_lines()
+        next(parts)
+        assert clients.run.admin.post("/drain").status_code == 202
+        list(parts)
+    gate.touch()
+    assert clients.run.process.wait(60) == 0
+    with pytest.raises(httpx.TransportError):
+        clients.ann.get("/jobs")
