@@ -97,8 +97,8 @@ def fit(records_df: Point.DataFrame, shape: Shape) -> pl.DataFrame:
             fitted.append({"series": name, **asdict(fit_series(rows, **shape.model_dump()))})
         except Unfit as exc:
             refused.append(Cell(rows["row"][0], "series", f"series {name}: {exc}"))
-    if refused:
-        raise Reject(422, "some series cannot be fitted", cells=refused)
+    if refused or not fitted:
+        raise Reject(422, "some series cannot be fitted" if refused else "there is no series to fit", cells=refused)
     return pl.DataFrame(fitted)
 
 

@@ -248,6 +248,7 @@ def test_a_context_is_fitted_once_and_asked_for_single_steps(tmp_path, monkeypat
         refused = client.post("/forecast/fit", content=in_parquet(BAD), headers={"content-type": PARQUET})
         reasons = [f"series {name}: {reason}" for name, reason in REASONS.items()]
         assert [(each["row"], each["reason"]) for each in refused.json()["errors"]] == [*zip([0, 18], reasons, strict=True)]
+        assert client.post("/forecast/fit", json=[]).status == 422
         answer = client.post("/forecast/predict/shops", json=[asked[1], {"series": "none", "step": 1}])
         assert (answer.status, answer.json()["errors"]) == (422, [{"reason": "there is no series none in this context", "row": 1}])
 
