@@ -26,7 +26,8 @@ ROOT = Path(__file__).parent.parent.parent
 GUIDE = ROOT / "docs" / "models.md"
 TEXT = GUIDE.read_text()
 FITTING = ROOT / "docs" / "fitting.md"
-PAGES = {page.name: page for page in (GUIDE, FITTING)}
+TUTORIAL = ROOT / "docs" / "tutorials" / "forecast.md"
+PAGES = {page.name: page for page in (GUIDE, FITTING, TUTORIAL)}
 EXCHANGES = [(name, each) for name, page in PAGES.items() for each in markdown_guide.exchanges(page.read_text())]
 
 
@@ -77,8 +78,8 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Modu
 def clients(modules: dict[str, ModuleType]) -> Iterator[dict[str, TestClient]]:
     with ExitStack() as stack:
         found = {name: stack.enter_context(TestClient(*endpoints_of(made))) for name, made in modules.items()}
-        found[GUIDE.name].post("/areas", json=[{"petal_length": 1}])  # the segment that all tests share comes with the first batch
-        found[FITTING.name].post("/trends", json=[{"shop": "a", "sold": 1}])  # as above
+        for name, first in dict(reversed(EXCHANGES)).items():  # the segment that all tests share comes with the first batch
+            found[name].post(first.path, content=first.body.encode(), headers=first.headers)
         yield found
 
 
