@@ -70,7 +70,7 @@ def labour(records_df: Row.DataFrame, context: svc.Context) -> dict[str, object]
     do, mark = records_df.row(0)
     with Path(f"{mark}.begun").open("a") as begun:
         begun.write(f"{os.getpid()}\n")
-    return {"did": globals()[do](mark, context), "attempt": context.attempt}
+    return {"did": globals()[do](mark, context), "attempt": context.attempt, "version": "VERSION"}
 
 
 @svc.endpoint("/labour/rows")

@@ -71,7 +71,7 @@ def check_fault(labour, fault, attempts):
     assert jobs.until(cancelled.id).state == "cancelled"
     found = jobs.until(running.id)
     assert (found.state, found.attempts) == ("done", attempts)
-    assert labour.did(running) == [{"did": "waited", "attempt": attempts}]
+    assert labour.did(running) == [{"did": "waited", "attempt": attempts, "version": "0.1.0"}]
     assert len(labour.begun(mark)) == (1 if fault is kill_front_door else 2)
     assert len(labour.begun(cancelled_mark)) == 1
     assert jobs.until(queued.id).state == "done"

@@ -36,7 +36,7 @@ def test_a_job_reports_progress_and_goes_on_from_its_checkpoint(labour):
     Path(f"{mark}.go").touch()
     done = jobs.until(job.id)
     assert (done.state, done.fraction, done.message) == ("done", 1.0, "step 4")
-    assert labour.did(job) == [{"did": "from 0", "attempt": 1}]
+    assert labour.did(job) == [{"did": "from 0", "attempt": 1, "version": "0.1.0"}]
 
 
 def test_what_the_handler_raises_fails_the_job_with_its_reason(labour):

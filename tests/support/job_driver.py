@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from operated_supervisor import Operated
 from runtime.jobs.client import JobClient
 from runtime.jobs.documents import JobDocument
 from runtime.jobs.files import JobFiles
 from runtime.jobs.job import JobState, Submission
 from runtime.jobs.messages import CancelJob, FindResult, GetJob, JobFound, JobRequest, JobsFound, ListJobs, ResultFound, SubmitJob
-from supervisor_harness import Supervised
 from tinypex import ROOT, write_tiny
 
 LABOUR = (ROOT / "tests/models/labour.py").read_text()
@@ -81,11 +81,16 @@ class Labour:
     def __init__(self, folder, **settings):
         self.folder = folder
         # On a busy machine, a nice worker would take minutes to start.
-        self.run = Supervised(folder, **{"job_worker_nice": 0, "start_parallel": 4} | settings)
-        module = LABOUR.replace("FOLDER", str(folder))
-        write_tiny(self.run.dist / "labour.pex", "labour", module=module, endpoints=("labour", "rows", "parts", "raw", "once"))
+        self.run = Operated(folder, **{"job_worker_nice": 0, "start_parallel": 4} | settings)
+        self.old = self.write("0.1.0")
         self.jobs = Jobs(folder / "state", self.run.run_path)
         self._count = 0
+
+    def write(self, version):
+        """Writes the pex of a version into dist/, and returns its path."""
+        module = LABOUR.replace("FOLDER", str(self.folder)).replace("VERSION", version)
+        path = self.run.dist / f"labour-{version}.pex"
+        return write_tiny(path, "labour", version, module, endpoints=("labour", "rows", "parts", "raw", "once"))
 
     def __enter__(self):
         self.run.__enter__()
