@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import uvloop
 
+from base.errors import PexdockError
 from base.ipc.control import ControlMessage, Drain, ExitCode
 from base.ipc.front_door_control import (
     Configure,
@@ -124,6 +125,9 @@ def run(control: socket.socket, listener: socket.socket) -> ExitCode:
     logging.basicConfig(handlers=[stderr_handler()], level=logging.INFO)
     try:
         return uvloop.run(RunnerProcess(control, listener).run())
+    except PexdockError as exc:  # the store cannot be used; the supervisor tries again, since the reason may pass
+        log.critical("%s", exc)
+        return ExitCode.CRASHED
     except Exception:
         log.critical("the job runner crashed", exc_info=True)
         return ExitCode.CRASHED

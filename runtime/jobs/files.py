@@ -90,8 +90,9 @@ class JobFiles:
         self._incoming = self.folder / _INCOMING
 
     def create(self) -> None:
-        """Makes the folders."""
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Makes the folders, which no other user may enter."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._incoming.mkdir(mode=0o700, exist_ok=True)
 
     def new_body(self) -> IncomingBody:
         """Returns a new file for the body of a job that is being received."""

@@ -30,7 +30,7 @@ def read_secrets(path: Path) -> list[bytes]:
     """
     try:
         with path.open("rb") as file:
-            lines = file.read(_MAX_BYTES).decode().split()
+            lines = [line.strip() for line in file.read(_MAX_BYTES).decode().splitlines() if line.strip()]
         secrets = [
             base64.b64decode(line.removeprefix(_PREFIX), validate=True) if line.startswith(_PREFIX) else line.encode() for line in lines
         ]

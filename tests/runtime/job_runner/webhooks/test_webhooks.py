@@ -5,6 +5,7 @@ import base64
 import logging
 import ssl
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -12,11 +13,14 @@ from msgspec.structs import replace
 from base.backoff import Backoff
 from base.errors import Misfit
 from certificates import Authority
+from markdown_guide import program
 from runtime.job_runner.webhooks.sender import WebhookSender
 from runtime.job_runner.webhooks.signature import BadWebhookSecret, read_secrets, sign
 from runtime.jobs.job import Job, JobState, Submission
 from runtime.jobs.webhook_hosts import WebhookConfig
 from webhook_server import OK, WebhookServer, is_signed, wait_until
+
+ROOT = Path(__file__).parents[4]
 
 SECRET = b"a secret of more than 24 bytes"
 QUICK = Backoff(0.01, 0.05)
@@ -99,8 +103,13 @@ def test_a_call_carries_the_document_of_the_job_and_its_signature(secret_path):
             assert is_signed(server.calls[0], SECRET)
             assert not is_signed(server.calls[0], b"another secret of 24 bytes!")
             assert told.numbers == [1]
+            return server.calls[0]
 
-    asyncio.run(check())
+    _, headers, body = asyncio.run(check())
+    documented = {}
+    exec(program((ROOT / "docs/operations/job-storage.md").read_text()), documented)
+    assert documented["is_genuine"](headers, body, SECRET)
+    assert not documented["is_genuine"](headers, body + b" ", SECRET)
 
 
 def test_a_secret_can_be_replaced_while_it_runs(secret_path):

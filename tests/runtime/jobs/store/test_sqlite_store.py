@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,13 @@ from runtime.jobs.job import JOB_ID, STEPS, JobEvent, JobState
 from runtime.jobs.store.interface import ImpossibleStep, JobUsage
 
 DAY_S = 86400.0
+
+
+@pytest.fixture
+def tmp_path():
+    """Returns a folder in memory, since what these tests are about does not depend on a disk, and each job waits for one several times."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        yield Path(name)
 
 
 @pytest.fixture
@@ -332,6 +341,12 @@ def test_no_name_of_a_client_reaches_the_disk(store):
         store.files.remove_incoming("../1/body")
     submit(store, id="..", client="../../x", model="/etc")
     assert files_of(store) == {"1/body"}
+
+
+def test_no_other_user_can_enter_the_folders(store):
+    submit(store)
+    folders = [store.files.folder, *(path for path in store.files.folder.rglob("*") if path.is_dir())]
+    assert {path.name: path.stat().st_mode & 0o777 for path in folders} == dict.fromkeys(("jobs", "incoming", "1"), 0o700)
 
 
 def test_operators_can_read_the_records_with_other_tools(tmp_path):
