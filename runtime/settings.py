@@ -152,6 +152,13 @@ class Settings(JobSettings):
     )
     probation_crashes_max: int = Field(3, ge=1, le=1000, description="Worker crashes at which a release on probation is rolled back.")
     body_max_bytes: ByteSize = Field(ByteSize(_LIMITS.body_max_bytes), ge=1, description="Largest request body.")
+    table_max_bytes: ByteSize = Field(
+        ByteSize(_LIMITS.table_max_bytes), ge=1, description="Largest Arrow or Parquet body, if above body_max_bytes; may grow to twice it."
+    )
+    table_file_min_bytes: ByteSize = Field(ByteSize(_LIMITS.table_file_min_bytes), ge=1024**2, description="Size above which it is a file.")
+    table_files_max_bytes: ByteSize = Field(
+        ByteSize(_LIMITS.table_files_max_bytes), ge=1024**2, description="Such files in scratch_path, in all; others get a 503."
+    )
     columns_max: int = Field(
         _LIMITS.columns_max, ge=1, le=10_000, description="Columns and nested fields that an endpoint does not declare; more get a 413."
     )

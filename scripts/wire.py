@@ -41,17 +41,19 @@ _OF_RELEASES = (
     "EndpointSpec.max_concurrency",
     "EndpointSpec.media_type",
     "EndpointSpec.query",
+    "EndpointSpec.tables",
     "EndpointSpec.whole",
     "Example.query",
     "JobContext",
     "ProgressReport",
     "Ready.warnings",
     "Reply.errors_length",
+    "RequestContext.arrow",
     "RequestContext.job",
 )
 
-_LATER_FLAGS = frozenset({"RECORD"})
-"""Flags that only replies of endpoints have which a worker of the last release cannot declare."""
+_LATER_FLAGS = frozenset({"RECORD", "TABLE"})
+"""Flags that only messages about endpoints have which a worker of the last release cannot declare."""
 
 MAY_BE_UNKNOWN = frozenset({*_OF_RELEASES, *(f"{message}.release" for message in _TAGGED)})
 """Structs and fields that a side may lack or not know, but must not take for something else."""

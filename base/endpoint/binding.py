@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field, PydanticSchemaGenerationError, create_model
 
 from base.artifacts.spec import SpecValidator
-from base.endpoint.call_plan import AvailableInputs, CallPlan
+from base.endpoint.call_plan import AvailableInputs, CallPlan, FrameForm
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import Dependency
 from base.endpoint.parameters import ParameterReader, Parameters
@@ -30,8 +30,8 @@ class ParameterBinder:
         """Gives the parameter the model."""
         self._plan.sources[name] = lambda inputs: inputs.model
 
-    def bind_frame(self, name: str) -> None:
-        """Gives the parameter the frame.
+    def bind_frame(self, name: str, form: FrameForm = FrameForm.FRAME) -> None:
+        """Gives the parameter the frame, in this form.
 
         Raises:
             Declaration: The endpoint is raw, or another parameter already takes the frame.
@@ -40,7 +40,7 @@ class ParameterBinder:
             raise self.error(f"with raw=True there is no frame; take `request: svc.Request` instead of {name!r}")
         if self._plan.frame is not None:
             raise self.error(f"both {self._plan.frame!r} and {name!r} would be the frame; if one of them is the model, name it 'model'")
-        self._plan.frame = name
+        self._plan.frame, self._plan.frame_form = name, form
         self._plan.sources[name] = lambda inputs: inputs.frame
 
     def bind_dependency(self, name: str, dependency: Dependency) -> None:

@@ -143,10 +143,15 @@ class JobContext(msgspec.Struct, frozen=True):
 
 
 class RequestContext(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The wire form of a `Context`."""
+    """The wire form of a `Context`.
+
+    Attributes:
+        arrow: The parts of a streamed answer are record batches of one Arrow stream, as the client wants it.
+    """
 
     id: str
     headers: dict[str, str] = {}
     query: dict[str, list[str]] = {}
     content_type: str = ""
     job: JobContext | None = None
+    arrow: bool = False

@@ -49,6 +49,7 @@ def describe_endpoint(endpoint: Endpoint[..., Any]) -> EndpointSpec:
         whole=not (endpoint.batched or endpoint.raw),
         job=endpoint.job,
         group_by=list(endpoint.group_by),
+        tables=not (endpoint.raw or endpoint.group_by),
     )
 
 

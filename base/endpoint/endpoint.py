@@ -11,8 +11,8 @@ from typing import Annotated, Any, Generic, Literal, ParamSpec, TypeVar, get_arg
 import polars as pl
 
 from base.artifacts.config import CacheConfig
-from base.endpoint.call_plan import AvailableInputs, CallPlan, HandlerKind
-from base.endpoint.injection import plan_call
+from base.endpoint.call_plan import AvailableInputs, CallPlan, FrameForm, HandlerKind
+from base.endpoint.injection import frame_form, plan_call
 from base.endpoint.path import parse_path, path_shape
 from base.endpoint.response_rules import InvalidResponse, check_response
 from base.errors import Declaration
@@ -183,12 +183,14 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
         kind = HandlerKind.detect(handler)
         spec = None if cache_config is None else cache_config.spec
         call_plan = plan_call(handler, AvailableInputs(name, parameters, cache_config is not None, spec, raw), annotations)
+        if call_plan.frame_form is not FrameForm.FRAME and (group_by is not None or (batched and not kind.streams)):
+            raise Declaration(f"endpoint {name}: a handler that takes {call_plan.frame_form.value} gets whole requests; add batched=False")
         output = _schema(name, _result_annotation(kind, annotations("return")), may_be_record=not batched or group_by is not None)
         if raw and output is not None:
             raise Declaration(
                 f"endpoint {name}: with raw=True the handler builds its own response; drop its result schema {output.__name__}"
             )
-        schema = None if call_plan.frame is None else _schema(name, annotations(call_plan.frame))
+        schema = None if call_plan.frame is None else _schema(name, _frame_annotation(annotations(call_plan.frame)))
         groups = () if group_by is None else check_group_columns(f"endpoint {name}", group_by, schema, output)
         if groups and (raw or kind.streams or call_plan.frame is None):
             raise Declaration(f"endpoint {name}: group_by divides a frame into calls that return; drop it, or raw=True and `yield`")
@@ -320,9 +322,14 @@ def _schema(name: str, annotation: Any, *, may_be_record: bool = False) -> type[
     frame, *metadata = get_args(annotation)
     schemas = [each for each in metadata if isinstance(each, type) and issubclass(each, Schema)]
     is_record = may_be_record and (get_origin(frame) or frame) is dict
-    if len(schemas) > 1 or (schemas and frame is not pl.DataFrame and not is_record):
+    if len(schemas) > 1 or (schemas and frame not in {pl.DataFrame, pl.LazyFrame} and not is_record):
         raise Declaration(f"endpoint {name}: {annotation!r} must be one frame of one schema; write {schemas[0].__name__}.DataFrame")
     return schemas[0] if schemas else None
+
+
+def _frame_annotation(annotation: Any) -> Any:
+    """Returns the annotation of the frame or, if the handler takes an iterator of frames, of each of them."""
+    return get_args(annotation)[0] if frame_form(annotation) is FrameForm.ITERATOR else annotation
 
 
 def _result_annotation(kind: HandlerKind, annotation: Any) -> Any:

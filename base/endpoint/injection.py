@@ -4,6 +4,8 @@
 |---|---|
 | `= Depends(f)`, or `Annotated[T, Depends(f)]` | the dependency |
 | annotated `Input.DataFrame` or `pl.DataFrame` | the frame |
+| annotated `Input.LazyFrame` or `pl.LazyFrame` | the frame, as a lazy one |
+| annotated `Iterator[Input.DataFrame]` or `Iterator[pl.DataFrame]` | the rows of the frame, in frames of some megabytes |
 | annotated `Context` or `Request`, or called `context` or `request` | the request that the handler is called for |
 | annotated `bytes`, or called `body`, with `raw=True` | the body |
 | annotated with a subclass of `Parameters` | the parameters of the request, from its query string, validated |
@@ -20,7 +22,7 @@ The remaining parameters are resolved by position: the model first if there is a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import NoneType
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
@@ -28,7 +30,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from base.endpoint.binding import ParameterBinder
-from base.endpoint.call_plan import AvailableInputs, CallPlan
+from base.endpoint.call_plan import AvailableInputs, CallPlan, FrameForm
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import find_dependency
 from base.endpoint.parameters import Parameters, alternatives
@@ -104,8 +106,8 @@ class _SignatureResolver:
         dependency = find_dependency(parameter, annotation)
         if dependency is not None:
             self._binder.bind_dependency(name, dependency)
-        elif _is_frame(annotation):
-            self._binder.bind_frame(name)
+        elif (form := frame_form(annotation)) is not None:
+            self._binder.bind_frame(name, form)
         elif issubclass(kind, Context):
             self._binder.bind_context(name, kind)
         elif kind is bytes and self._available.raw:
@@ -198,11 +200,17 @@ class _SignatureResolver:
         )
 
 
-def _is_frame(annotation: Any) -> bool:
+def frame_form(annotation: Any) -> FrameForm | None:
+    """Returns the form of the frame that an annotation names; None if it names no frame."""
+    if get_origin(annotation) in {Iterator, Iterable} and frame_form(get_args(annotation)[0]) is FrameForm.FRAME:
+        return FrameForm.ITERATOR
+    metadata: list[Any] = []
     if get_origin(annotation) is Annotated:
-        frame, *metadata = get_args(annotation)
-        return frame is pl.DataFrame or any(isinstance(each, type) and issubclass(each, Schema) for each in metadata)
-    return annotation is pl.DataFrame
+        annotation, *metadata = get_args(annotation)
+    if annotation is pl.LazyFrame:
+        return FrameForm.LAZY
+    is_schema = any(isinstance(each, type) and issubclass(each, Schema) for each in metadata)
+    return FrameForm.FRAME if annotation is pl.DataFrame or is_schema else None
 
 
 def _model_type(spec: type[BaseModel] | None) -> Any:
@@ -214,4 +222,4 @@ def _model_type(spec: type[BaseModel] | None) -> Any:
     return None
 
 
-__all__ = ["Annotations", "plan_call"]
+__all__ = ["Annotations", "frame_form", "plan_call"]

@@ -94,6 +94,25 @@ def read_frame_watched(frame: memoryview, flags: int, schema: pa.Schema | None) 
     return read_frame(owner, flags, schema), lambda: alive() is not None
 
 
+def read_table_watched(stream: memoryview, schema: pa.Schema | None) -> tuple[pa.Table, Callable[[], bool]]:
+    """Returns the batches of an Arrow stream as a table, and a function as `read_frame_watched` does. Nothing is copied.
+
+    Raises:
+        PeerError: The bytes are not an Arrow stream, or its columns are not those of the schema.
+    """
+    owner = np.frombuffer(stream, np.uint8)
+    alive = weakref.ref(owner)
+    try:
+        reader = pa.ipc.open_stream(pa.py_buffer(owner))  # type: ignore[arg-type]  # the stubs do not know the buffer protocol
+        known = reader.schema if schema is None else schema
+        batches = [pa.RecordBatch.from_arrays(each.columns, schema=known) if len(known) else each for each in reader]
+        table = pa.Table.from_batches(batches, known)
+        table.validate()
+    except (pa.ArrowException, OSError, EOFError, ValueError) as exc:
+        raise PeerError(f"the bytes are no table: {exc}") from exc
+    return table, lambda: alive() is not None
+
+
 class FrameReader:
     """Reads the frames of one endpoint, in one direction.
 

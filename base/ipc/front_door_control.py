@@ -208,6 +208,10 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
 
     Attributes:
         body_max_bytes: Size limit of a request body; a larger one is answered with 413.
+        table_max_bytes: The same for an Arrow or Parquet body, if it is larger. Such a body may expand to twice that.
+        table_file_min_bytes: Size from which Arrow and Parquet bodies are kept in files.
+        table_files_max_bytes: Limit of all such files of the front door; beyond it, requests are answered with 503.
+        table_files_path: Folder of these files; empty for the system's folder of temporary files.
         request_timeout_s: Time limit of a request in seconds; a request that takes longer is answered with 504.
         shared_memory_max_bytes: Limit of all shared memory of the front door; beyond it, requests are answered with 503.
         connections_max: Limit of client connections; more are rejected with a 503.
@@ -235,6 +239,10 @@ class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):
     """
 
     body_max_bytes: int = 32 * 1024**2
+    table_max_bytes: int = 256 * 1024**2
+    table_file_min_bytes: int = 32 * 1024**2
+    table_files_max_bytes: int = 8 * 1024**3
+    table_files_path: str = ""
     request_timeout_s: float = 60.0
     shared_memory_max_bytes: int = 1024**3
     connections_max: int = 10_000

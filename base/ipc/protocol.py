@@ -61,6 +61,8 @@ class Flag:
     """The only request of the batch, or the check, was at a worker when that crashed. This worker must send STARTED."""
     RECORD: Final = 32
     """The only row of the reply is a record rather than a list of one."""
+    TABLE: Final = 64
+    """The frame is a whole Arrow stream of any number of record batches. Only for endpoints whose spec has `tables`."""
 
 
 class _Message(msgspec.Struct, frozen=True, gc=False):

@@ -1,7 +1,8 @@
-"""Segments: shared memory without a name, created by a front door and mapped by a worker."""
+"""Segments: shared memory without a name, or a file without one, created by a front door and mapped by a worker."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -20,19 +21,19 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Segment:
-    """One mapping of a memfd. The memory is freed with the last mapping of either side.
+    """One mapping of a memfd, or of a file. The memory is freed with the last mapping of either side.
 
-    The size is sealed, so that neither side can shrink the file: SIGBUS would then kill the other side.
+    The size of a memfd is sealed, so that neither side can shrink the file: SIGBUS would then kill the other side. A file on disk cannot be
+    sealed, so a worker gets a descriptor of it that only reads.
 
     Attributes:
+        mapping: The mapping.
         size: Length in bytes.
-        memory: The whole mapping, writable.
+        memory: The whole mapping; read-only if it is of a file.
     """
 
     def __init__(self, mapping: mmap.mmap, fd: int | None) -> None:
-        self._mapping = mapping
-        if len(mapping) >= _HUGE_MIN_BYTES:
-            _ask_for_huge_pages(mapping)
+        self.mapping = mapping
         self._fd = fd
         self.size = len(mapping)
         self.memory = memoryview(mapping)
@@ -49,7 +50,20 @@ class Segment:
         try:
             os.ftruncate(fd, size)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-            return cls(mmap.mmap(fd, size), fd)
+            return cls(_map_memory(fd, size), fd)
+        except OSError:
+            os.close(fd)
+            raise
+
+    @classmethod
+    def map_file(cls, fd: int, size: int) -> Self:
+        """Maps a file that nobody writes any more, to be read. Owns the descriptor, which must be a read-only one.
+
+        Raises:
+            OSError: No memory is left for the mapping. The descriptor is closed.
+        """
+        try:
+            return cls(mmap.mmap(fd, size, prot=mmap.PROT_READ), fd)
         except OSError:
             os.close(fd)
             raise
@@ -59,15 +73,17 @@ class Segment:
         """Maps the segment of a received descriptor, and closes the descriptor in any case.
 
         Raises:
-            PeerError: The file has another size or could still shrink. Nothing is mapped.
+            PeerError: The file has another size or could still be changed by this process and shrink. Nothing is mapped.
         """
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_size != size or size == 0:
                 raise PeerError(f"a segment was announced with {size} bytes but has {status.st_size}")
+            if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+                return cls(mmap.mmap(fd, size, prot=mmap.PROT_READ), None)
             if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK == 0:
                 raise PeerError("the size of a segment is not sealed")
-            return cls(mmap.mmap(fd, size), None)
+            return cls(_map_memory(fd, size), None)
         except OSError as exc:
             raise PeerError(f"cannot map a segment: {exc}") from exc
         finally:
@@ -91,6 +107,10 @@ class Segment:
             raise PeerError(f"a slice of {place.length} bytes at {place.offset} is not inside a segment of {self.size}")
         return self.memory[place.offset : end]
 
+    def drop_pages(self) -> None:
+        """Drops the pages from the memory of this process. They stay in the file, from which they are mapped again when they are read."""
+        self.mapping.madvise(mmap.MADV_DONTNEED)
+
     def close(self) -> None:
         """Unmaps and closes. If frames still refer to the memory, it is unmapped with the last of them. Idempotent."""
         if self._fd is not None:
@@ -98,7 +118,7 @@ class Segment:
             self._fd = None
         self.memory = memoryview(b"")
         try:
-            self._mapping.close()
+            self.mapping.close()
         except BufferError:
             pass  # an Arrow buffer holds the mapping, which is unmapped when the buffer is freed
 
@@ -115,8 +135,9 @@ def rounded_size(size: int) -> int:
     return -(-size // page) * page
 
 
-def _ask_for_huge_pages(mapping: mmap.mmap) -> None:
-    try:
-        mapping.madvise(mmap.MADV_HUGEPAGE)
-    except OSError:
-        pass  # this kernel has no huge pages for shared memory; small pages work as well
+def _map_memory(fd: int, size: int) -> mmap.mmap:
+    mapping = mmap.mmap(fd, size)
+    if size >= _HUGE_MIN_BYTES:
+        with contextlib.suppress(OSError):  # this kernel has no huge pages for shared memory; small pages work as well
+            mapping.madvise(mmap.MADV_HUGEPAGE)
+    return mapping

@@ -65,12 +65,18 @@ class SchemaMeta(ModelMetaclass):
             """Returns `Annotated[pl.DataFrame, cls]`."""
             return Annotated[pl.DataFrame, cls]
 
+        @property
+        def LazyFrame(cls) -> Any:  # noqa: N802 - as above
+            """Returns `Annotated[pl.LazyFrame, cls]`."""
+            return Annotated[pl.LazyFrame, cls]
+
 
 class _ForTypeCheckers:
-    """Declares `Input.DataFrame` for type checkers; at run time it is a property of the metaclass."""
+    """Declares `Input.DataFrame` and `Input.LazyFrame` for type checkers; at run time they are properties of the metaclass."""
 
     if TYPE_CHECKING:
         DataFrame: TypeAlias = pl.DataFrame
+        LazyFrame: TypeAlias = pl.LazyFrame
 
 
 class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
@@ -113,13 +119,13 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
         return cls._arrow
 
     @classmethod
-    def frame(cls, batch: pa.RecordBatch) -> pl.DataFrame:
-        """Returns the frame of a batch that crossed the wire. Copies only categories and 128-bit integers, which cross as strings.
+    def frame(cls, batch: pa.RecordBatch | pa.Table) -> pl.DataFrame:
+        """Returns the frame of rows that crossed the wire. Copies only categories and 128-bit integers, which cross as strings.
 
         Raises:
-            PolarsError: The batch does not have this schema's wire form.
+            PolarsError: The rows do not have this schema's wire form.
         """
-        frame = pl.DataFrame(batch)
+        frame = wire.frame_of_table(batch) if isinstance(batch, pa.Table) else pl.DataFrame(batch)
         return pl.DataFrame({each.name: each.cast(cls._polars[each.name]) for each in frame}) if cls._is_cast else frame
 
     @classmethod

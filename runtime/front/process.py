@@ -32,6 +32,7 @@ from base.telemetry.loop_watchdog import LoopWatchdog
 from runtime.file_watch import watch_log
 from runtime.front.app.service import InferenceService
 from runtime.front.control_channel import ParentChannel
+from runtime.front.memory.table_files import TableFiles
 from runtime.front.orphans import OrphanReaper
 from runtime.front.reporter import FrontReporter
 from runtime.front.requests.deadlines import Deadlines
@@ -78,7 +79,9 @@ class FrontProcess:
             limits, configure.shared_memory_max_bytes, deadlines, reporter.metrics, reporter.outcomes, reporter.on_worker_event
         )
         dispatchers.report_interval_requests = configure.requests_sent_interval or sys.maxsize
-        service = InferenceService(dispatchers, configure.body_max_bytes, reporter.mirror_stats, reporter.on_model_requested)
+        service = InferenceService(
+            dispatchers, configure.body_max_bytes, reporter.mirror_stats, reporter.on_model_requested, TableFiles(configure)
+        )
         # Connections wait in the backlog until there is a table: without one, a restarted front door would answer 404 and 503.
         first = await channel.receive()
         if isinstance(first, ModelStates):

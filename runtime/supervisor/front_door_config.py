@@ -12,6 +12,10 @@ def front_door_config(settings: Settings) -> Configure:
     """Returns the limits of all front doors together."""
     return Configure(
         body_max_bytes=int(settings.body_max_bytes),
+        table_max_bytes=int(settings.table_max_bytes),
+        table_file_min_bytes=int(settings.table_file_min_bytes),
+        table_files_max_bytes=int(settings.table_files_max_bytes),
+        table_files_path=str(settings.scratch_path),
         request_timeout_s=settings.request_timeout_s,
         shared_memory_max_bytes=int(settings.shared_memory_max_bytes),
         connections_max=settings.connections_max,

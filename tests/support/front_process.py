@@ -88,11 +88,16 @@ class FrontDoor:
         return int(line.split()[1]) * 1024
 
 
+def own_front_doors() -> list[int]:
+    """Returns the processes of the front doors that this process has started, as servers of its own endpoints."""
+    children = [child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()]
+    return [int(child) for child in children if b"runtime.front" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
 def own_front_door() -> int:
     """Returns the process of the only front door that this process has started, as a server of its own endpoints."""
-    children = [child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()]
-    (found,) = [child for child in children if b"runtime.front" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    return int(found)
+    (found,) = own_front_doors()
+    return found
 
 
 def peers(pid: int) -> set[int]:

@@ -197,7 +197,7 @@ class BatchRunner:
         report = lambda progress: self._sender.report_progress(batch.batch_id, progress)  # noqa: E731 - a method bound to a batch
         job = None if sent.job is None else JobAttempt(Path(sent.job.folder), sent.job.attempt, report)
         request = Request(sent.id, sent.headers, sent.query, deadline_s, is_cancelled, job, b"", sent.content_type)
-        return BatchContext(parameters, single_request, request, query=query)
+        return BatchContext(parameters, single_request, request, query=query, arrow=sent.arrow)
 
     def _compute(self, work: _Work, lease: Lease | None, *, parked: bool = False) -> None:
         """Predicts, or starts a stream. Owns the lease.
@@ -262,7 +262,7 @@ class BatchRunner:
         """Computes one batch by an async handler, and sends its outcome unless nobody waits for it any more."""
         batch, predictor = work.batch, self._predictors[work.batch.endpoint]
         outcome: _Output | PexdockError
-        rows: pa.RecordBatch | NumericBatch | None = None
+        rows: pa.RecordBatch | NumericBatch | pa.Table | None = None
         try:
             self._require_wanted(work)
             if batch.flags & Flag.QUARANTINED:
@@ -332,13 +332,17 @@ class BatchRunner:
         self._broken = error
         self._wake()
 
-    def _read_rows(self, batch: Batch, predictor: Predictor) -> tuple[pa.RecordBatch | NumericBatch, Callable[[], bool]]:
+    def _read_rows(self, batch: Batch, predictor: Predictor) -> tuple[pa.RecordBatch | NumericBatch | pa.Table, Callable[[], bool]]:
         """Returns the rows of a batch, and the function that tells whether anything still refers to their segment."""
         memory = self._segments.slice_view(batch.request)
-        numeric = predictor.frame_reader.read_numeric_batch(memory, batch.flags, batch.rows)
-        if numeric is not None:
-            return numeric, never_retained
-        rows, is_retained = predictor.frame_reader.read_frame_watched(memory, batch.flags)
+        rows: pa.RecordBatch | pa.Table
+        if batch.flags & Flag.TABLE:
+            rows, is_retained = frames.read_table_watched(memory, predictor.frame_reader.schema)
+        else:
+            numeric = predictor.frame_reader.read_numeric_batch(memory, batch.flags, batch.rows)
+            if numeric is not None:
+                return numeric, never_retained
+            rows, is_retained = predictor.frame_reader.read_frame_watched(memory, batch.flags)
         if rows.num_rows != batch.rows:
             raise PeerError(f"a batch of {batch.rows} rows has a frame of {rows.num_rows}")
         forks = self._forks

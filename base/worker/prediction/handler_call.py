@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import polars as pl
 import pyarrow as pa
 
 from base.artifacts.cache.cache import Lease
 from base.artifacts.spec import SpecValidator
-from base.endpoint.call_plan import CallInputs
+from base.endpoint.call_plan import CallInputs, FrameForm
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.endpoint import Endpoint
@@ -19,7 +19,15 @@ from base.endpoint.parameters import ParameterReader, QueryValues
 from base.endpoint.raw import raw_body
 from base.errors import Declaration, Misfit
 from base.ipc.numeric_frames import NumericBatch
+from base.schema.model import Schema
+from base.schema.wire import frame_of_table
 from base.worker.prediction.numeric_io import NumericInput
+
+Rows: TypeAlias = pa.RecordBatch | NumericBatch | pa.Table | pl.DataFrame
+"""The rows of a batch, or a part of them as a frame."""
+
+_PART_BYTES = 32 * 1024**2
+"""Size of the frames that a handler takes one after the other, more or less."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class BatchContext:
         context: Context of that request, for an endpoint that asks for it.
         query: Parameters of the requests beside those of the path, of which all have the same.
         require_wanted: Raises DeadlineExceeded if nobody waits for the rest of the rows any more.
+        arrow: The parts of a streamed answer are record batches of one Arrow stream.
     """
 
     parameters: Mapping[str, str]
@@ -39,6 +48,7 @@ class BatchContext:
     context: Request | None = None
     require_wanted: Callable[[], None] | None = None
     query: QueryValues = field(default_factory=dict)
+    arrow: bool = False
 
 
 class HandlerCaller:
@@ -72,7 +82,7 @@ class HandlerCaller:
                 reason = f"{type(exc).__name__}: {exc}"
                 raise Declaration(f"endpoint {self._endpoint.name}: cannot open the dependency {name!r}: {reason}") from exc
 
-    def call(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch | pl.DataFrame, context: BatchContext) -> Any:
+    def call(self, lease: Lease | None, batch: Rows, context: BatchContext) -> Any:
         """Calls the handler and returns what it returns. The rows may be a part of what `to_frame` returned.
 
         Raises:
@@ -80,10 +90,13 @@ class HandlerCaller:
             BaseException: The handler raised it.
         """
         endpoint = self._endpoint
-        schema, frame = endpoint.input_schema, None if endpoint.raw else self.to_frame(batch)
-        cells = [] if schema is None or frame is None else schema.check(frame)
-        if cells:
-            raise Misfit(f"the rows do not fit: {cells[0].reason}", cells=cells)
+        frame: pl.DataFrame | pl.LazyFrame | Iterator[pl.DataFrame] | None = None
+        if endpoint.call_plan.frame_form is not FrameForm.FRAME:
+            frame = self._frame_input(batch)
+        elif not endpoint.raw:
+            frame = self.to_frame(batch)
+            if endpoint.input_schema is not None:
+                _require_fit(endpoint.input_schema, frame, 0)
         parameters = context.parameters if lease is None or not lease.latest else {**context.parameters, **lease.latest}
         validated = None if self.spec_validator is None else self.spec_validator.validate(parameters)
         of_request = None if self.request_parameters is None else self.request_parameters.validate(context.query)
@@ -92,7 +105,27 @@ class HandlerCaller:
         inputs = CallInputs(model, frame, parameters, validated, handler_context, self._dependencies, of_request)
         return endpoint.call_plan.call(endpoint.handler, inputs)
 
-    def to_frame(self, batch: pa.RecordBatch | NumericBatch | pl.DataFrame) -> pl.DataFrame:
+    def _frame_input(self, batch: Rows) -> pl.LazyFrame | Iterator[pl.DataFrame]:
+        """Returns the rows as a lazy frame, or as frames, which are checked when the handler comes to them."""
+        parts = self._checked_parts(batch)
+        if self._endpoint.call_plan.frame_form is FrameForm.ITERATOR:
+            return parts
+        for _ in parts:
+            pass
+        return self.to_frame(batch).lazy()
+
+    def _checked_parts(self, batch: Rows) -> Iterator[pl.DataFrame]:
+        """Yields the rows in frames of some megabytes, which refer to the same memory."""
+        whole = batch if isinstance(batch, pa.Table) else self.to_frame(batch)
+        size, rows = (whole.nbytes, whole.num_rows) if isinstance(whole, pa.Table) else (whole.estimated_size(), whole.height)
+        part_rows = max(1, int(rows * _PART_BYTES / max(size, _PART_BYTES)))
+        for start in range(0, max(rows, 1), part_rows):
+            frame = self.to_frame(whole.slice(start, part_rows))
+            if self._endpoint.input_schema is not None:
+                _require_fit(self._endpoint.input_schema, frame, start)
+            yield frame
+
+    def to_frame(self, batch: Rows) -> pl.DataFrame:
         """Returns the rows as a frame, whose values are not checked yet.
 
         Raises:
@@ -103,9 +136,13 @@ class HandlerCaller:
             return self._numeric_input.to_polars(batch)
         if isinstance(batch, pl.DataFrame):
             return batch
+        if isinstance(batch, pa.Table):
+            tables = [pa.Table.from_batches([each]) for each in batch.to_batches()] or [batch]
+            frames = [frame_of_table(each) if schema is None else schema.frame(each) for each in tables]
+            return pl.concat(frames, rechunk=False) if len(frames) > 1 else frames[0]
         return pl.DataFrame(batch) if schema is None else schema.frame(batch)
 
-    def _handler_context(self, batch: pa.RecordBatch | NumericBatch | pl.DataFrame, context: BatchContext) -> Context | None:
+    def _handler_context(self, batch: Rows, context: BatchContext) -> Context | None:
         given = context.context
         if given is None:
             return None
@@ -113,6 +150,14 @@ class HandlerCaller:
             return Context(given.id, given.headers, given.query, given.until, given._cancelled, given._job)  # noqa: SLF001 - its own fields
         assert isinstance(batch, pa.RecordBatch)
         return replace(given, body=raw_body(batch))
+
+
+def _require_fit(schema: type[Schema], frame: pl.DataFrame, start: int) -> None:
+    """Raises Misfit if a value breaks a constraint. The first row of the frame has the number `start` in the request."""
+    cells = schema.check(frame)
+    if cells:
+        cells = [cell if cell.row is None else replace(cell, row=cell.row + start) for cell in cells] if start else cells
+        raise Misfit(f"the rows do not fit: {cells[0].reason}", cells=cells)
 
 
 def _spec_validator(endpoint: Endpoint[..., Any]) -> SpecValidator | None:

@@ -23,21 +23,19 @@ from base.ipc import frames
 from base.ipc.frames import FrameReader
 from base.ipc.numeric_frames import NumericBatch
 from base.telemetry.recorder import HandlerMetrics
+from base.worker.prediction.arrow_parts import ArrowParts
 from base.worker.prediction.divided_batch import DividedBatch
 from base.worker.prediction.grouped_batch import GroupedAnswer, GroupedBatch, group_to_batch
-from base.worker.prediction.handler_call import BatchContext, HandlerCaller
+from base.worker.prediction.handler_call import BatchContext, HandlerCaller, Rows
 from base.worker.prediction.handler_errors import HandlerErrorBoundary, propagate_cancellation
 from base.worker.prediction.numeric_io import NumericOutput
 from base.worker.prediction.record import OneRecord, record_to_batch
 from base.worker.prediction.result import result_to_batch
-from base.worker.prediction.stream_parts import PartIterator, PredictionStream, part_encoder
+from base.worker.prediction.stream_parts import PartEncoder, PartIterator, PredictionStream, part_encoder
 
 _WARM_UP_PART_BYTES = 64 * 1024
 """Size limit of the first part of a streamed answer to the warm-up request."""
 
-
-_Rows: TypeAlias = pa.RecordBatch | NumericBatch | pl.DataFrame
-"""The rows of a batch, or a part of them as a frame."""
 
 Answer: TypeAlias = pa.RecordBatch | NumericBatch | OneRecord | GroupedAnswer
 """The rows that answer a batch."""
@@ -73,7 +71,7 @@ class Predictor:
         self.takes_query = endpoint.call_plan.request_parameters is not None
         self._caller = HandlerCaller(endpoint)
         self._numeric_output = NumericOutput(endpoint.output_schema)
-        self._encode_part = part_encoder(endpoint)
+        self._parts = PartEncoder(part_encoder(endpoint))
         self._metrics = metrics
         self._async_runner = async_runner
         self._dependencies = dependencies
@@ -128,7 +126,7 @@ class Predictor:
             if self._metrics is not None:
                 self._metrics.increment("CacheHits" if isinstance(found, Lease) else "CacheMisses")
 
-    def predict(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> Answer:
+    def predict(self, lease: Lease | None, batch: Rows, context: BatchContext) -> Answer:
         """Calls the handler on one batch.
 
         Args:
@@ -149,7 +147,7 @@ class Predictor:
         finally:
             self._metrics.record_duration("HandlerTime", time.perf_counter() - started_s)
 
-    def _predict(self, lease: Lease | None, batch: _Rows, context: BatchContext) -> Answer:
+    def _predict(self, lease: Lease | None, batch: Rows, context: BatchContext) -> Answer:
         if self._may_divide and (divided := self._divide(batch, context)) is not None:
             for part in divided:
                 with divided:
@@ -162,7 +160,7 @@ class Predictor:
                 result = self._async_runner.run_coroutine(result)
             return self._to_batch(result, batch, num_rows)
 
-    async def predict_async(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> Answer:
+    async def predict_async(self, lease: Lease | None, batch: Rows, context: BatchContext) -> Answer:
         """Calls an async handler on one batch, as `predict` does. Other calls go on while it awaits something.
 
         Raises:
@@ -176,7 +174,7 @@ class Predictor:
             if self._metrics is not None:
                 self._metrics.record_duration("HandlerTime", time.perf_counter() - started_s)
 
-    async def _predict_async(self, lease: Lease | None, batch: _Rows, context: BatchContext) -> Answer:
+    async def _predict_async(self, lease: Lease | None, batch: Rows, context: BatchContext) -> Answer:
         if self._may_divide and (divided := self._divide(batch, context)) is not None:
             for part in divided:
                 with divided:
@@ -191,7 +189,7 @@ class Predictor:
                 return self._to_batch(result, batch, num_rows)
         raise asyncio.CancelledError
 
-    def stream(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> PredictionStream:
+    def stream(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch | pa.Table, context: BatchContext) -> PredictionStream:
         """Calls a generator handler. Raises as `predict` does."""
         boundary = HandlerErrorBoundary(self.endpoint.name, batch.num_rows, self._process, single_request=context.single_request)
         with boundary:
@@ -225,7 +223,7 @@ class Predictor:
         if self.cache is not None:
             self.cache.close()
 
-    def _divide(self, batch: _Rows, context: BatchContext) -> DividedBatch | GroupedBatch | None:
+    def _divide(self, batch: Rows, context: BatchContext) -> DividedBatch | GroupedBatch | None:
         """Returns what divides a batch into several calls; None if it is one call, as a part is."""
         if isinstance(batch, pl.DataFrame):
             return None
@@ -236,7 +234,7 @@ class Predictor:
             frame = self._caller.to_frame(batch)
             return GroupedBatch(frame, self.endpoint, context) if rows_max is None else DividedBatch(frame, rows_max, context)
 
-    def _to_batch(self, result: object, given: _Rows, num_rows: int) -> Answer:
+    def _to_batch(self, result: object, given: Rows, num_rows: int) -> Answer:
         endpoint = self.endpoint
         if endpoint.group_by:
             assert isinstance(given, pl.DataFrame)
@@ -251,5 +249,6 @@ class Predictor:
             raise BadResult(f"the handler returned {batch.num_rows} rows without values, which are nulls or have no columns")
         return batch
 
-    def _start_parts(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch, context: BatchContext) -> PartIterator:
-        return PartIterator(self._caller.call(lease, batch, context), self._encode_part, self._async_runner)
+    def _start_parts(self, lease: Lease | None, batch: Rows, context: BatchContext) -> PartIterator:
+        encoder = ArrowParts(self.endpoint.output_schema) if context.arrow else self._parts
+        return PartIterator(self._caller.call(lease, batch, context), encoder, self._async_runner)

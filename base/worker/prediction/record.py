@@ -55,7 +55,7 @@ def record_to_frame(record: Mapping[Any, object], schema: type[Schema] | None) -
 
 def has_frames(record: Mapping[Any, object]) -> bool:
     """Returns True if a value of the record is a frame."""
-    return any(_is_frame(value) for value in record.values())
+    return any(is_frame(value) for value in record.values())
 
 
 def _column(name: str, value: object, dtype: pl.DataType | None) -> pl.Series:
@@ -66,7 +66,7 @@ def _column(name: str, value: object, dtype: pl.DataType | None) -> pl.Series:
 
 
 def _series(name: str, value: object, dtype: pl.DataType | None) -> pl.Series:
-    if _is_frame(value):
+    if is_frame(value):
         frame = frame_of_result(value, name)
         if frame.width:
             return frame.to_struct("").implode().alias(name)  # Polars could take another name for a pattern
@@ -78,7 +78,8 @@ def _series(name: str, value: object, dtype: pl.DataType | None) -> pl.Series:
     return frame_of_result([value], name, dtype).to_series()
 
 
-def _is_frame(value: object) -> bool:
+def is_frame(value: object) -> bool:
+    """Returns True if a value is a frame of Polars, Arrow or pandas."""
     return isinstance(value, pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch) or _is_of_pandas(value, "DataFrame")
 
 

@@ -8,9 +8,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
 
-import polars as pl
-import pyarrow as pa
-
 from base.async_runner import AsyncRunner
 from base.endpoint.endpoint import Endpoint
 from base.endpoint.raw import encode_json, encode_part
@@ -18,8 +15,23 @@ from base.errors import BadResult, PexdockError
 from base.schema.model import Schema
 from base.telemetry.recorder import HandlerMetrics
 from base.worker.prediction.handler_errors import HandlerErrorBoundary, propagate_cancellation
-from base.worker.prediction.record import has_frames, record_to_batch
+from base.worker.prediction.record import has_frames, is_frame, record_to_batch
 from base.worker.prediction.result import result_to_batch
+
+
+class PartEncoder:
+    """Encodes the parts of a streamed answer, each by itself.
+
+    Args:
+        encode: Returns the bytes of a part, or raises BadResult.
+    """
+
+    def __init__(self, encode: Callable[[Any], bytes | memoryview]) -> None:
+        self.encode = encode
+
+    def end(self) -> bytes:
+        """Returns the bytes that follow the last part. Empty the second time."""
+        return b""
 
 
 class PartIterator:
@@ -27,13 +39,13 @@ class PartIterator:
 
     Args:
         parts: The generator that the handler returned.
-        encode: Returns the bytes of a part.
+        encoder: Encodes the parts.
         async_runner: Advances an async generator.
     """
 
-    def __init__(self, parts: Iterator[Any] | AsyncIterator[Any], encode: Callable[[Any], bytes], async_runner: AsyncRunner) -> None:
+    def __init__(self, parts: Iterator[Any] | AsyncIterator[Any], encoder: PartEncoder, async_runner: AsyncRunner) -> None:
         self._parts = parts
-        self._encode = encode
+        self._encoder = encoder
         self._async_runner = async_runner
         self._rest = memoryview(b"")
 
@@ -48,10 +60,11 @@ class PartIterator:
             try:
                 part = self._advance()
             except (StopIteration, StopAsyncIteration):
-                return None
-            self._rest = memoryview(self._encode(part))
+                self._rest = memoryview(self._encoder.end())
+                break
+            self._rest = memoryview(self._encoder.encode(part))
         piece, self._rest = self._rest[:size_max], self._rest[size_max:]
-        return piece
+        return piece or None
 
     async def next_part_async(self, size_max: int) -> memoryview | None:
         """Returns the next bytes of an async generator, as `next_part` does."""
@@ -60,10 +73,11 @@ class PartIterator:
             try:
                 part = await anext(self._parts)
             except StopAsyncIteration:
-                return None
-            self._rest = memoryview(self._encode(part))
+                self._rest = memoryview(self._encoder.end())
+                break
+            self._rest = memoryview(self._encoder.encode(part))
         piece, self._rest = self._rest[:size_max], self._rest[size_max:]
-        return piece
+        return piece or None
 
     async def close_async(self) -> None:
         """Closes an async generator, as `close` does."""
@@ -167,6 +181,6 @@ def _encode_lines(part: Any, schema: type[Schema] | None, *, is_raw: bool) -> by
     rows = [part]
     if isinstance(part, dict) and (schema is not None or has_frames(part)):
         rows = record_to_batch(part, schema).to_pylist()
-    elif schema is not None or isinstance(part, pl.DataFrame | pa.Table | pa.RecordBatch):
+    elif schema is not None or is_frame(part):
         rows = result_to_batch(part, None, schema).to_pylist()
     return b"".join(encode_json(row) + b"\n" for row in rows)

@@ -10,6 +10,7 @@ from base.endpoint.context import RequestContext
 from base.errors import UnsupportedMedia
 from base.ipc.release_spec import EndpointSpec
 from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.response_stream import ARROW, stream_media_type
 from runtime.front.requests.target import parse_query
 
 Scope = MutableMapping[str, Any]
@@ -34,7 +35,19 @@ def check_coding(spec: EndpointSpec, headers: Mapping[bytes, bytes]) -> None:
         raise UnsupportedMedia(f"bodies are taken as they are, and not in {coding.decode('latin-1')!r}; send it uncompressed")
 
 
-def request_context(spec: EndpointSpec, scope: Scope, headers: Mapping[bytes, bytes], request_id: str) -> RequestContext:
+async def receive_piece(receive: Receive) -> tuple[bytes, bool]:
+    """Returns the next bytes of a body, and whether more follow.
+
+    Raises:
+        Disconnected: The client disconnected before.
+    """
+    event = await receive()
+    if event["type"] == "http.disconnect":
+        raise Disconnected
+    return event.get("body", b""), event.get("more_body", False)
+
+
+def request_context(spec: EndpointSpec, scope: Scope, headers: Mapping[bytes, bytes], accept: str, request_id: str) -> RequestContext:
     """Returns the context of a request for an endpoint's handler. It has only those headers that the author named.
 
     Raises:
@@ -42,7 +55,9 @@ def request_context(spec: EndpointSpec, scope: Scope, headers: Mapping[bytes, by
     """
     query = parse_query(scope["query_string"])
     given = {name: headers[name.encode()].decode("latin-1") for name in spec.headers if name.encode() in headers}
-    return RequestContext(request_id, given, query, headers.get(b"content-type", b"").decode("latin-1") if spec.raw else "")
+    content_type = headers.get(b"content-type", b"").decode("latin-1") if spec.raw else ""
+    arrow = spec.streams and not spec.media_type and stream_media_type(accept, spec) == ARROW
+    return RequestContext(request_id, given, query, content_type, arrow=arrow)
 
 
 async def send_response(send: Send, response: HttpResponse) -> None:

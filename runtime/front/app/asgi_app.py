@@ -6,11 +6,21 @@ import asyncio
 import logging
 from typing import Any
 
-from base.errors import NotFound, PexdockError, TooLarge, Unauthorized, Unavailable
+from base.errors import NotFound, PexdockError, Unauthorized, Unavailable
 from base.ipc.front_door_control import JobAccess
-from runtime.front.app import health
-from runtime.front.app.asgi import Disconnected, Receive, Scope, Send, check_coding, request_context, send_response, send_stream
-from runtime.front.app.fast_path import allocate_body_buffer
+from runtime.front.app import health, table_bodies
+from runtime.front.app.asgi import (
+    Disconnected,
+    Receive,
+    Scope,
+    Send,
+    check_coding,
+    receive_piece,
+    request_context,
+    send_response,
+    send_stream,
+)
+from runtime.front.app.fast_path import allocate_body_buffer, is_for_file
 from runtime.front.app.jobs.prefer import parse_prefer
 from runtime.front.app.jobs.resource import JobCall, JobResource
 from runtime.front.app.service import InferenceService
@@ -91,7 +101,7 @@ class AsgiApp:
         if head.selector is None:
             check_available(head.target.endpoint)
         check_coding(head.target.endpoint.spec, headers)
-        body = await self._read_body(head, headers, receive)
+        body = await self._read_body(head, headers, scope, receive)
         responded: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
         with closed_on_error(body):
             head, rows = await service.select(head, body, request_id)
@@ -102,7 +112,7 @@ class AsgiApp:
                 endpoint = head.target.endpoint
             if spent_s:
                 head = head.with_less_time(spent_s)
-            context = request_context(endpoint.spec, scope, headers, request_id) if endpoint.spec.unbatched else None
+            context = request_context(endpoint.spec, scope, headers, accept, request_id) if endpoint.spec.unbatched else None
             request = submit_request(head, request_id, body, responded.set_result, context, rows)
         try:
             await self._send(request, responded, receive, send)
@@ -135,37 +145,21 @@ class AsgiApp:
         finally:
             gone.cancel()
 
-    async def _read_body(self, head: RequestHead, headers: dict[bytes, bytes], receive: Receive) -> bytes | BodyBuffer:
-        announced = headers.get(b"content-length", b"")
+    async def _read_body(self, head: RequestHead, headers: dict[bytes, bytes], scope: Scope, receive: Receive) -> bytes | BodyBuffer:
+        announced, files = headers.get(b"content-length", b""), self._service.table_files
         size = int(announced) if announced.isdigit() else 0
-        if size > self._service.body_max_bytes:
-            raise self._too_large()
-        buffer = None if b"transfer-encoding" in headers else allocate_body_buffer(head, size)
+        max_bytes = table_bodies.require_size(head, size, self._service.body_max_bytes, files)
+        if b"transfer-encoding" in headers:
+            return await table_bodies.read_parts(head, files, max_bytes, receive)
+        if is_for_file(head, size, files):
+            return await table_bodies.read_table(files, size, scope, receive)
+        buffer = allocate_body_buffer(head, size)
         if buffer is None:
-            return await self._read_parts(receive)
+            return await table_bodies.read_parts(head, files, max_bytes, receive)
         with closed_on_error(buffer):
             while buffer.missing_bytes:  # the server ensures that a body has the announced length
-                event = await receive()
-                if event["type"] == "http.disconnect":
-                    raise Disconnected
-                buffer.append(event.get("body", b""))
+                buffer.append((await receive_piece(receive))[0])
         return buffer
-
-    async def _read_parts(self, receive: Receive) -> bytes:
-        parts, size, more = [], 0, True
-        while more:
-            event = await receive()
-            if event["type"] == "http.disconnect":
-                raise Disconnected
-            parts.append(event.get("body", b""))
-            size += len(parts[-1])
-            if size > self._service.body_max_bytes:
-                raise self._too_large()
-            more = event.get("more_body", False)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"a body may have {self._service.body_max_bytes} bytes; send fewer rows at once")
 
 
 _NO_KEY = "missing or invalid API key; send `Authorization: Bearer KEY` or `X-API-Key: KEY`"

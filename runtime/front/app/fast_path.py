@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from base.errors import PexdockError
+from base.errors import PexdockError, TooLarge
 from runtime.front.app import health
+from runtime.front.codecs.values.limits import EXPANDED_MAX_BYTES
 from runtime.front.memory.body_buffer import BODY_BUFFER_MIN_BYTES, BodyBuffer
+from runtime.front.memory.table_files import TableFiles
 from runtime.front.requests.hints import PREFER_HEADER, PRIORITY_HEADER, TIMEOUT_HEADER, VERSION_HEADER, parse_hints
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.target import Target
@@ -29,13 +31,15 @@ class FastPath:
     Args:
         routes: Routes of the table in force.
         body_max_bytes: Limit of a request body.
+        table_files: The files of large tables, whose requests go to the ASGI application.
 
     Attributes:
         keys: Valid API keys; None if requests need none.
     """
 
-    def __init__(self, routes: RouteTable, body_max_bytes: int) -> None:
+    def __init__(self, routes: RouteTable, body_max_bytes: int, table_files: TableFiles) -> None:
         self._routes = routes
+        self._table_files = table_files
         self.body_max_bytes = body_max_bytes
         self.keys: ApiKeys | None = None
 
@@ -80,9 +84,14 @@ class FastPath:
                 if timeout or priority:
                     head.apply_hints(parse_hints(timeout, priority))
             head.may_be_slow = body_bytes > head.quick_bytes
-            return PlainHead(head, body_bytes, None if body_bytes < BODY_BUFFER_MIN_BYTES else allocate_body_buffer(head, body_bytes))
+            return PlainHead(head, body_bytes, None if body_bytes < BODY_BUFFER_MIN_BYTES else self._allocate_buffer(head, body_bytes))
         except PexdockError:
             return None
+
+    def _allocate_buffer(self, head: RequestHead, body_bytes: int) -> BodyBuffer | None:
+        if is_for_file(head, body_bytes, self._table_files):
+            raise TooLarge("a table that the ASGI application reads into a file")
+        return allocate_body_buffer(head, body_bytes)
 
     def _route(self, url: bytes) -> Target | None:
         path, has_query, query = url.partition(b"?")
@@ -104,6 +113,13 @@ def allocate_body_buffer(head: RequestHead, body_bytes: int) -> BodyBuffer | Non
     if body_bytes < BODY_BUFFER_MIN_BYTES or not head.is_arrow:
         return None
     return BodyBuffer.allocate(body_bytes, head.target.endpoint.release.budget)
+
+
+def is_for_file(head: RequestHead, body_bytes: int, files: TableFiles) -> bool:
+    """Returns whether a body that is still to come belongs into a file: it is large, or a Parquet file that may expand to much."""
+    if body_bytes < BODY_BUFFER_MIN_BYTES or not head.is_table:
+        return False
+    return body_bytes > files.file_min_bytes or (not head.is_arrow and files.expanded_max_bytes > EXPANDED_MAX_BYTES)
 
 
 _NOT_PLAIN = frozenset((b"transfer-encoding", b"expect", b"content-encoding", PREFER_HEADER))

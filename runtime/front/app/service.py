@@ -7,13 +7,14 @@ from itertools import count
 from random import getrandbits
 
 from base.errors import PexdockError
-from base.ipc.front_door_control import RoutingTable
+from base.ipc.front_door_control import Configure, RoutingTable
 from base.ipc.release_spec import ReleaseSpec
 from runtime.front.app.fast_path import FastPath
 from runtime.front.app.head_cache import HeadCache
 from runtime.front.app.readiness import FrontReadiness
 from runtime.front.app.slow_bodies import DecodingRequest, SlowBodies
 from runtime.front.memory.body_buffer import BodyBuffer
+from runtime.front.memory.table_files import TableFiles
 from runtime.front.requests.problems import problem_response
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead, Selection
@@ -36,9 +37,11 @@ class InferenceService:
         body_max_bytes: Limit of a request body; a larger one is refused with 413.
         mirror_stats: Collects comparisons of mirrored requests; None disables mirroring.
         on_model_requested: Called with the model of each request that is refused because the model is not up.
+        table_files: The files of large tables; None for files within the default limits.
 
     Attributes:
         body_max_bytes: As given.
+        table_files: As given.
         routes: Routes of the table in force.
         slow_bodies: Decodes large bodies on threads.
         heads: Heads that the fast path has read with the present table and keys.
@@ -54,6 +57,7 @@ class InferenceService:
         body_max_bytes: int,
         mirror_stats: MirrorStatsByRelease | None = None,
         on_model_requested: Callable[[str], None] = lambda _: None,
+        table_files: TableFiles | None = None,
     ) -> None:
         self._dispatchers = dispatchers
         self._on_model_requested = on_model_requested
@@ -61,7 +65,8 @@ class InferenceService:
         self.routes = RouteTable()
         self.slow_bodies = SlowBodies(self.routes, dispatchers.limits.max_bytes, self.refusal)
         self.heads = HeadCache()
-        self.fast_path = FastPath(self.routes, body_max_bytes)
+        self.table_files = table_files or TableFiles(Configure())
+        self.fast_path = FastPath(self.routes, body_max_bytes, self.table_files)
         self._mirrors = MirrorRegistry(mirror_stats)
         self._keys: ApiKeys | None = None
         self.tables_applied = 0

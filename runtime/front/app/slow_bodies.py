@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from base.errors import DeadlineExceeded, Full, PexdockError
 from runtime.front.memory.body_buffer import BodyBuffer, closed_on_error
+from runtime.front.memory.table_body import TableBody
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead, Selection
 from runtime.front.requests.response import HttpResponse
@@ -51,6 +52,7 @@ class SlowBodies:
         self._thresholds = gc.get_threshold()
         self._threads = ThreadPoolExecutor(_THREADS, "decode")  # which starts a thread only when there is work for it
         self._release_timer: asyncio.TimerHandle | None = None
+        self._table_threads = ThreadPoolExecutor(1, "decode-table")  # for seconds, in which other bodies do not wait
 
     @staticmethod
     def is_slow(head: RequestHead, body: bytes | BodyBuffer) -> bool:
@@ -98,7 +100,7 @@ class SlowBodies:
         Raises:
             PexdockError: The request is refused, or its time limit has passed. The body still belongs to the caller.
         """
-        size = body.size if isinstance(body, BodyBuffer) else len(body)
+        size = 0 if isinstance(body, TableBody) else body.size if isinstance(body, BodyBuffer) else len(body)
         if self._bytes and self._bytes + size > self._max_bytes:
             raise Full(f"{self._bytes} bytes of bodies are being decoded, limit {self._max_bytes}; try again later")
         loop = asyncio.get_running_loop()
@@ -119,17 +121,17 @@ class SlowBodies:
         while True:
             selector = head.selector
             if selector is not None or head.target.endpoint.release.retiring:
-                found = None if selector is None else await self._run(partial(selector.read_body, body))
+                found = None if selector is None else await self._run(body, partial(selector.read_body, body))
                 head, rows = self._routes.select(head, body, found, is_read=True)
             if rows is None:
                 if queued:
                     check_admission(head, 0 if isinstance(body, BodyBuffer) else len(body))
-                rows = await self._run(partial(decode_rows, head, body, request_id))
+                rows = await self._run(body, partial(decode_rows, head, body, request_id))
             if not head.target.endpoint.release.retiring:
                 return Selection(head, rows)
 
-    async def _run(self, call: Callable[[], T]) -> T:
-        """Runs a call on a thread. Until no call is running any more, only new objects are collected.
+    async def _run(self, body: bytes | BodyBuffer, call: Callable[[], T]) -> T:
+        """Runs a call that reads a body on a thread. Until no call is running any more, only new objects are collected.
 
         Decoders make millions of lists, and none in a cycle. To look at all of them would hold Python's lock for tenths of a second, again
         and again.
@@ -137,7 +139,8 @@ class SlowBodies:
         self._running += 1
         gc.set_threshold(*self._thresholds[:2], _NEVER)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+            threads = self._table_threads if isinstance(body, TableBody) else self._threads
+            return await asyncio.get_running_loop().run_in_executor(threads, call)
         finally:
             self._running -= 1
             if not self._running:

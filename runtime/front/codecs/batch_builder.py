@@ -47,7 +47,7 @@ class BatchBuilder:
                 continue
             batches += [self._batch_of_structs(structs)] if structs else []
             structs = []
-            batches.append(part.records.to_record_batch() if isinstance(part.records, NumericBatch) else part.records)
+            batches.append(_record_batch(part.records))
         batches += [self._batch_of_structs(structs)] if structs else []
         return batches[0] if len(batches) == 1 else to_one_batch(pa.Table.from_batches(batches))
 
@@ -66,6 +66,12 @@ class BatchBuilder:
         rows = parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
         arrays = [_array(list(map(attrgetter(f"f{i}"), rows)), field) for i, field in enumerate(self._schema)]
         return batch_of_columns(arrays, self._schema, len(rows))
+
+
+def _record_batch(records: NumericBatch | pa.Table | pa.RecordBatch) -> pa.RecordBatch:
+    if isinstance(records, pa.Table):
+        return to_one_batch(records)
+    return records.to_record_batch() if isinstance(records, NumericBatch) else records
 
 
 def _array(values: list[Any], field: pa.Field[Any]) -> pa.Array[Any]:

@@ -15,10 +15,10 @@ import pyarrow as pa
 from base.errors import Cell, Malformed, UnsupportedMedia
 from base.ipc.numeric_frames import NumericFormat, arrow_array
 from base.schema.groups import Groups, find_groups, may_be_key
-from base.schema.wire import batch_of_columns, columns_from_arrow, frame_of_table
+from base.schema.wire import Column, batch_of_columns, columns_from_arrow, frame_of_table
 from runtime.front.codecs import csv, media_types
 from runtime.front.codecs import json as json_codec
-from runtime.front.codecs.arrow import body_frame, tables
+from runtime.front.codecs.arrow import body_frame, large_tables, tables
 from runtime.front.codecs.arrow.layout_cache import LayoutCache
 from runtime.front.codecs.arrow.passthrough import ArrowPassthrough
 from runtime.front.codecs.batch_builder import BatchBuilder
@@ -29,6 +29,7 @@ from runtime.front.codecs.rows import GroupedRows, Rows
 from runtime.front.codecs.values import schema_fit
 from runtime.front.codecs.values.limits import COLUMNS_MAX, ROW_MAX_VALUES, check_column_count
 from runtime.front.memory.body_buffer import BodyBuffer
+from runtime.front.memory.table_body import TableBody
 
 _ROWS_AT_A_TIME = 4096
 """Typed rows that are converted at a time, in a few milliseconds. More only come from bodies that are decoded on a thread."""
@@ -127,11 +128,12 @@ class RowDecoder:
 
     def from_parquet(self, body: bytes) -> Rows:
         """Decodes a Parquet file."""
-        if self._schema is None:
-            return self._rows_of_table(parquet.read_parquet(body, None, self._columns_max))
-        # All columns must be read to refuse unexpected ones by name.
-        table = parquet.read_parquet(body, self._columns if self._unexpected == "ignore" else None, self._columns_max)
-        return self._rows_of(tables.fit_table(table, self._columns, self._unexpected))
+        return self._rows_of_table(parquet.read_parquet(body, self._parquet_columns, self._columns_max))
+
+    @property
+    def _parquet_columns(self) -> Mapping[str, Column] | None:
+        """The columns that are read; None for all, which must be read to refuse unexpected ones by name."""
+        return self._columns if self._schema is not None and self._unexpected == "ignore" else None
 
     def is_quick_arrow(self, body: bytes) -> bool:
         """Returns whether an Arrow stream is small and has the layout of an earlier one, or does not expand to much."""
@@ -200,6 +202,26 @@ class RowDecoder:
             columns = tables.to_one_batch(tables.to_table(frame[groups.order])).columns
             batch = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
         return GroupedRows(batch, rows.shape, groups)
+
+    def from_table_body(self, body: TableBody, *, is_parquet: bool) -> Rows:
+        """Decodes an Arrow stream or a Parquet file in a file of its own, which the rows keep."""
+        if not is_parquet:
+            return large_tables.read_arrow_body(body, self._columns_max, self._schema, self._fit_batch)
+        max_bytes = body.file.files.expanded_max_bytes
+        batches = parquet.read_batches(body.mapping, self._parquet_columns, self._columns_max, max_bytes)
+        return large_tables.write_parquet_rows(body, batches, self._schema, self._fit_batch)
+
+    def _fit_batch(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, bool]:
+        """Returns validated rows with the columns that a worker expects, and whether they are the same as before."""
+        table = pa.Table.from_batches([batch])
+        found = None if self._passthrough is None else self._passthrough.matching_batch(table)
+        is_exact = found is not None
+        if found is None:
+            records = self._rows_of_table(table).records
+            assert isinstance(records, pa.RecordBatch)
+            found = records
+        is_same = found.schema.names == batch.schema.names and found.schema.types == batch.schema.types
+        return found, is_same and (is_exact or self._schema is None or found.equals(batch.cast(found.schema)))
 
     def _rows_of(self, found: list[msgspec.Struct] | pl.DataFrame) -> Rows:
         if not isinstance(found, pl.DataFrame):

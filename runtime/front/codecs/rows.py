@@ -9,8 +9,8 @@ from base.ipc.numeric_frames import NumericBatch
 from base.schema.groups import Groups
 from runtime.front.memory.body_buffer import BodyBuffer
 
-Records = list[msgspec.Struct] | pa.RecordBatch | NumericBatch
-"""Rows as typed structs, or as columns."""
+Records = list[msgspec.Struct] | pa.RecordBatch | NumericBatch | pa.Table
+"""Rows as typed structs, or as columns. A table is in a `TableBody`."""
 
 
 class Rows:

@@ -6,9 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from runtime.front.app.slow_bodies import DecodingRequest
+from runtime.front.app.table_bodies import DIRECT_READER
+from runtime.front.http.body_reader import BodyConnection, BodyReader
 from runtime.front.http.pipeline import ResponsePipeline
 from runtime.front.http.response_writer import ResponseWriter
 from runtime.front.http.timeouts import ConnectionTimeouts
+from runtime.front.memory.table_body import TableBody
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.response import HttpResponse
 from runtime.http.asgi_connection import AsgiConnection
@@ -27,13 +30,18 @@ class AsgiRequests(AsgiConnection):
     `pipeline`.
 
     Args:
+        connection: The connection.
         writer: Writer of the connection, with its transport and flow control.
         responses: Responses of the fast path on this connection.
         timeouts: Time limits of the connection.
+
+    Attributes:
+        is_disk_busy: Whether such a body takes no more bytes for now.
     """
 
     def __init__(
         self,
+        connection: BodyConnection,
         writer: ResponseWriter,
         responses: ResponsePipeline[InferenceRequest | DecodingRequest, HttpResponse],
         timeouts: ConnectionTimeouts,
@@ -47,6 +55,8 @@ class AsgiRequests(AsgiConnection):
         self._writer = writer
         self._responses = responses
         self._timeouts = timeouts
+        self._connection = connection
+        self.is_disk_busy = False
 
     def begin(self, parser: Any, url: bytes, headers: list[tuple[bytes, bytes]], date: bytes, *, last: bool) -> None:
         """Takes a request whose head is complete. No other request follows if it is the `last`."""
@@ -57,8 +67,21 @@ class AsgiRequests(AsgiConnection):
             self.on_header(name, value)
         self.server_state.default_headers = [(b"date", date)]
         self.on_headers_complete()
+        self.cycle.scope[DIRECT_READER] = self._read_rest  # type: ignore[literal-required]  # an extension
         if last:
             self.cycle.keep_alive = False
+
+    def _read_rest(self, body: TableBody) -> None:
+        """Reads the rest of the running request's body straight into `body`, once nothing of it is left in memory."""
+        if self.cycle is self.running and not (self.cycle.body or self._writer.flow.unread or self.transport.is_closing()):
+            self.transport.set_protocol(BodyReader(self._connection, body, self._set_disk_busy))
+
+    def _set_disk_busy(self, busy: bool) -> None:
+        self.is_disk_busy = busy
+        if busy:
+            self.flow.pause_reading()
+        elif self.flow.read_paused:
+            self.flow.resume_reading()
 
     def start_waiting(self) -> None:
         """Starts the first request that waits for the fast path."""

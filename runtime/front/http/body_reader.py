@@ -1,12 +1,14 @@
-"""Reads large Arrow bodies from a connection's socket straight into shared memory."""
+"""Reads large Arrow and Parquet bodies from a connection's socket straight into shared memory, or into what is written to a file."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from runtime.front.memory.body_buffer import BodyBuffer
+from runtime.front.memory.table_body import TableBody
 
 
 class BodyConnection(Protocol):
@@ -16,6 +18,9 @@ class BodyConnection(Protocol):
 
     def on_body_bytes(self, size: int) -> None:
         """Handles bytes of a body that bypassed the parser."""
+
+    def on_body_whole(self) -> None:
+        """Handles the end of a body that bypassed the parser."""
 
     def eof_received(self) -> bool:
         """Handles the end of the client's data."""
@@ -36,13 +41,13 @@ class BodyReader(asyncio.BufferedProtocol):
     Args:
         connection: Handles all other events, and becomes the transport's protocol again afterwards.
         buffer: Memory of the body.
-        on_whole: Called when the body is complete.
+        set_disk_busy: Pauses and resumes reading of a body whose disk is behind; None for a body in memory.
     """
 
-    def __init__(self, connection: BodyConnection, buffer: BodyBuffer, on_whole: Callable[[], None]) -> None:
+    def __init__(self, connection: BodyConnection, buffer: BodyBuffer, set_disk_busy: Callable[[bool], None] | None = None) -> None:
         self._connection = connection
         self._buffer = buffer
-        self._on_whole = on_whole
+        self._set_disk_busy = set_disk_busy
 
     def get_buffer(self, _: int) -> memoryview:
         """Returns the memory for the next bytes from the socket."""
@@ -54,7 +59,10 @@ class BodyReader(asyncio.BufferedProtocol):
         self._connection.on_body_bytes(size)
         if not self._buffer.missing_bytes:
             self._connection.transport.set_protocol(self._connection)  # type: ignore[arg-type]  # it is one
-            self._on_whole()
+            self._connection.on_body_whole()
+        elif self._set_disk_busy is not None and isinstance(self._buffer, TableBody) and not self._buffer.unfilled:
+            self._set_disk_busy(True)
+            self._buffer.on_writable = partial(self._set_disk_busy, False)
 
     def eof_received(self) -> bool:
         """Handles the end of the client's data: the body will never be complete."""

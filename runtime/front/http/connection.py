@@ -127,7 +127,7 @@ class HttpConnection(RequestSink):
             reader.feed(data[:length])
             data = data[length:]
         if reader.incoming is not None and reader.incoming.body_buffer is not None:
-            self.transport.set_protocol(BodyReader(self, reader.incoming.body_buffer, self._on_buffer_whole))
+            self.transport.set_protocol(BodyReader(self, reader.incoming.body_buffer))
 
     def eof_received(self) -> bool:
         """Handles the end of the client's data. Complete requests are answered if that takes no longer than HALF_CLOSED_S."""
@@ -232,7 +232,7 @@ class HttpConnection(RequestSink):
         context = self._context
         if self.asgi is None:
             timeouts = self._timeouts
-            self.asgi = AsgiRequests(self._writer, self._responses, timeouts, context.config, context.server_state)
+            self.asgi = AsgiRequests(self, self._writer, self._responses, timeouts, context.config, context.server_state)
         self.asgi.begin(parser, url, headers, context.serializer.date, last=last)
 
     def on_refused(self, error: PexdockError, *, head_only: bool) -> None:
@@ -260,7 +260,8 @@ class HttpConnection(RequestSink):
                 return b""
         return data[start:]
 
-    def _on_buffer_whole(self) -> None:
+    def on_body_whole(self) -> None:
+        """Handles the end of a body that bypassed the parser."""
         self._reader.finish_buffer()
         self._resume_reading()
 
@@ -290,7 +291,7 @@ class HttpConnection(RequestSink):
         asgi = self.asgi
         if asgi is not None and asgi.is_open:
             if asgi.cycle.more_body:
-                return asgi.cycle is asgi.running  # its task waits for the body
+                return asgi.cycle is asgi.running and not asgi.is_disk_busy  # its task waits for the body
             if asgi.pipeline:
                 return False
         return len(self._responses.requests) < PIPELINED_MAX and not self.flow.write_paused

@@ -12,6 +12,7 @@ from base.ipc import frames
 from base.ipc.protocol import SegmentSlice
 from base.ipc.segment import Segment, rounded_size
 from runtime.front.memory.budget import MemoryBudget
+from runtime.front.memory.table_files import TableFile
 
 SLOTS = 64
 """Number of slots. At most two batches are in flight; the other slots hold parked batches, which wait for an artifact to load, and streamed
@@ -57,6 +58,7 @@ class SlotPool:
         self._budget = budget
         self._next_number = 0
         self._segments: dict[int, Segment] = {}
+        self._of_files: set[int] = set()
         self._spare: list[Slot] = []
         self._leased: set[int] = set()
         self._closed = False
@@ -88,6 +90,17 @@ class SlotPool:
         slot = _slot_of(self._attach(segment), segment, request_bytes)
         slot.adopted = True
         return slot
+
+    def attach_file(self, file: TableFile) -> Slot:
+        """Returns a slot with a whole file as the request, and without a reply.
+
+        Raises:
+            Full: No descriptor or no memory is left.
+        """
+        segment = file.map()
+        number = self._attach(segment)
+        self._of_files.add(number)
+        return Slot(number, segment, SegmentSlice(number, 0, segment.size), SegmentSlice(number, 0, 0), own_segment=True, adopted=True)
 
     def lease(self, slot: Slot) -> None:
         """Marks the slot as used by a response. The slot then survives `close()` until it is given back."""
@@ -142,7 +155,10 @@ class SlotPool:
 
     def _close_segment(self, number: int) -> None:
         segment = self._segments.pop(number)
-        self._budget.release(segment.size)
+        if number in self._of_files:
+            self._of_files.discard(number)
+        else:
+            self._budget.release(segment.size)
         segment.close()
 
     def _drop(self, slot: Slot) -> None:

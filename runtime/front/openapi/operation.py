@@ -112,6 +112,8 @@ def _ok(endpoint: EndpointSpec) -> dict[str, Any]:
             media_types.NDJSON: _lines("one part per line, as JSON"),
             EVENT_STREAM: _lines("one part per event, as JSON in its data"),
         }
+        if endpoint.tables:
+            content[media_types.ARROW] = _columnar()[media_types.ARROW]
         if endpoint.media_type:
             content = {endpoint.media_type: {"schema": {}}}
         return {

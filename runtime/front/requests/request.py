@@ -19,6 +19,8 @@ from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import check_parameter_bytes
 from runtime.front.telemetry.metrics import CLIENT_CLOSED_REQUEST
 
+_REPLY_MIN_BYTES = 64 * 1024
+
 
 class InferenceRequest(Timed):
     """Rows for one endpoint and one set of parameters. It is answered exactly once.
@@ -126,6 +128,11 @@ class InferenceRequest(Timed):
     def on_sent(self, cancel: Callable[[], None]) -> None:
         """Handles that the request was sent to a worker. `cancel` notifies that worker that nobody waits for it any more."""
         self._cancel = cancel
+
+    @property
+    def reply_min_bytes(self) -> int:
+        """Least size of the memory for a reply, or for a part of it."""
+        return _REPLY_MIN_BYTES
 
     @property
     def needs_body(self) -> bool:

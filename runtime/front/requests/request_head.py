@@ -15,6 +15,7 @@ from runtime.front.codecs.decoder import body_reader, is_quick
 from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
 from runtime.front.codecs.rows import Rows
 from runtime.front.memory.body_buffer import BodyBuffer
+from runtime.front.memory.table_body import TableBody
 from runtime.front.requests.hints import DEFAULT_URGENCY, NO_HINTS, RequestHints
 from runtime.front.requests.target import Target
 
@@ -86,6 +87,12 @@ class RequestHead:
         """True if the body is an Arrow stream that the front door decodes."""
         return not self.target.endpoint.spec.raw and media_types.media_type_of(self.content_type) == media_types.ARROW
 
+    @property
+    def is_table(self) -> bool:
+        """True if the body is an Arrow stream or a Parquet file that the front door decodes, whose workers can map it."""
+        spec = self.target.endpoint.spec
+        return spec.tables and not spec.raw and media_types.media_type_of(self.content_type) in (media_types.ARROW, media_types.PARQUET)
+
     def is_quick(self, body: bytes) -> bool:
         """Returns whether a body is decoded so fast that the event loop may do it."""
         endpoint = self.target.endpoint
@@ -97,7 +104,10 @@ class RequestHead:
         Raises:
             PexdockError: the body cannot be decoded, or its rows do not fit the schema.
         """
-        return self.target.endpoint.decoder.from_body_buffer(body) if isinstance(body, BodyBuffer) else self.decode(body)
+        decoder = self.target.endpoint.decoder
+        if isinstance(body, TableBody):
+            return decoder.from_table_body(body, is_parquet=not self.is_arrow)
+        return decoder.from_body_buffer(body) if isinstance(body, BodyBuffer) else self.decode(body)
 
 
 class Selection(NamedTuple):

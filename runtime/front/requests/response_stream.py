@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from base.ipc.release_spec import EndpointSpec
+from runtime.front.codecs import media_types
 from runtime.front.codecs.accept import preferred_media_type
 
 NDJSON = b"application/x-ndjson"
 EVENTS = b"text/event-stream"
+ARROW = media_types.ARROW.encode()
 
 
-def stream_media_type(accept: str) -> bytes:
-    """Returns the media type for an Accept header: server-sent events if it prefers them, else NDJSON."""
-    preferred = preferred_media_type(accept, (NDJSON.decode(), EVENTS.decode()))
+def stream_media_type(accept: str, spec: EndpointSpec) -> bytes:
+    """Returns the media type of a response: that of the endpoint, or server-sent events or Arrow if the client prefers it, else NDJSON."""
+    if spec.media_type:
+        return spec.media_type.encode()
+    offered = (NDJSON.decode(), EVENTS.decode(), *([ARROW.decode()] if spec.tables else []))
+    preferred = preferred_media_type(accept, offered)
     return NDJSON if preferred is None else preferred.encode()
 
 
@@ -22,7 +28,7 @@ class ResponseStream:
 
     Args:
         events: The lines of NDJSON become events.
-        opaque: The parts are bytes of any other media type, and are sent as they are.
+        opaque: The parts are bytes of any other media type, such as Arrow, and are sent as they are.
 
     Attributes:
         is_cut: True if the response ends early: a media type that is not known has no place for a problem document.

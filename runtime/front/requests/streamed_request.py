@@ -11,7 +11,10 @@ from runtime.front.requests.problems import problem_response
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response import HttpResponse
-from runtime.front.requests.response_stream import EVENTS, ResponseStream, stream_media_type
+from runtime.front.requests.response_stream import ARROW, EVENTS, ResponseStream, stream_media_type
+
+_TABLE_PART_BYTES = 1024**2
+"""Size of the parts of an Arrow stream. Each costs two messages."""
 
 
 class StreamedRequest(InferenceRequest):
@@ -35,6 +38,16 @@ class StreamedRequest(InferenceRequest):
     def may_retry(self) -> bool:
         """True if it may be computed twice, so False once a part was sent."""
         return self._stream is None and super().may_retry
+
+    @property
+    def media_type(self) -> bytes:
+        """Media type of the response."""
+        return stream_media_type(self.head.accept, self.endpoint.spec)
+
+    @property
+    def reply_min_bytes(self) -> int:
+        """Least size of the memory for a part."""
+        return _TABLE_PART_BYTES if self.media_type == ARROW else super().reply_min_bytes
 
     def send_part(self, piece: bytes, on_taken: Callable[[], None]) -> None:
         """Sends one part of the response. Calls `on_taken` once the client has it. The first part decides the status."""
@@ -73,9 +86,9 @@ class StreamedRequest(InferenceRequest):
     def _started_stream(self) -> ResponseStream:
         if self._stream is None:
             assert self._respond is not None
-            own = self.endpoint.spec.media_type.encode()
-            media_type = own or stream_media_type(self.head.accept)
-            self._stream = ResponseStream(events=not own and media_type == EVENTS, opaque=bool(own))
+            media_type = self.media_type
+            opaque = bool(self.endpoint.spec.media_type) or media_type == ARROW
+            self._stream = ResponseStream(events=not opaque and media_type == EVENTS, opaque=opaque)
             self._respond(HttpResponse(200, media_type, self.id, b"", (), self._stream))
         return self._stream
 

@@ -183,5 +183,6 @@ def _first_value(decoder: RowDecoder, rows: Rows, column: str) -> object:
     if isinstance(records, NumericBatch):
         batch = records.to_record_batch()
     else:
-        batch = records if isinstance(records, pa.RecordBatch) else decoder.batches.build_record_batch([Rows(records[:1], "")])
+        first = Rows(records.slice(0, 1) if isinstance(records, pa.RecordBatch | pa.Table) else records[:1], "")
+        batch = decoder.batches.build_record_batch([first])
     return batch.column(column)[0].as_py() if column in batch.schema.names else None

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from base.errors import Full
 from base.ipc import frames
-from base.ipc.protocol import SegmentSlice
+from base.ipc.protocol import Flag, SegmentSlice
 from runtime.front.memory.slots import Slot, SlotPool
+from runtime.front.memory.table_body import TableBody
 from runtime.front.requests.request import InferenceRequest
-
-_REPLY_MIN_BYTES = 64 * 1024
 
 
 class WrittenBatch(NamedTuple):
     """The rows of a batch as one frame in a slot.
 
     Attributes:
-        frame: Position of the frame in the slot's segment.
+        slot: Slot of the reply, and of the rows unless they have one of their own.
+        frame: Position of the frame.
         flags: Flags that a reader of the frame needs.
+        table: Slot of a table in a file; None for other rows.
     """
 
     slot: Slot
     frame: SegmentSlice
     flags: int
     rows: int
+    table: Slot | None = None
 
 
 def write_batch(requests: list[InferenceRequest], slots: SlotPool) -> WrittenBatch:
@@ -33,15 +36,27 @@ def write_batch(requests: list[InferenceRequest], slots: SlotPool) -> WrittenBat
         Full: no shared memory is left for the batch. No slot was taken.
     """
     first = requests[0]
+    if first.endpoint.spec.tables and isinstance(first.rows.body_buffer, TableBody):
+        return _attach_table(first, first.rows.body_buffer, slots)
     if first.rows.body_buffer is not None and len(requests) == 1 and (adopted := _adopt_body(first, slots)) is not None:
         return adopted
     endpoint = first.endpoint
     batch = endpoint.decoder.batches.build_batch([request.rows for request in requests])
     known_schema = endpoint.input_schema is not None
     size = frames.frame_size_max(batch, known_schema=known_schema)
-    slot = slots.take_slot(size, max(_REPLY_MIN_BYTES, size))
+    slot = slots.take_slot(size, max(first.reply_min_bytes, size))
     written = frames.write_frame(batch, slot.segment.slice_view(slot.request), known_schema=known_schema)
     return WrittenBatch(slot, slot.request.prefix(written.length), written.flags, batch.num_rows)
+
+
+def _attach_table(request: InferenceRequest, body: TableBody, slots: SlotPool) -> WrittenBatch:
+    slot = slots.take_slot(0, request.reply_min_bytes)
+    try:
+        table = slots.attach_file(body.file)
+    except Full:
+        slots.give_back(slot, retained=False)
+        raise
+    return WrittenBatch(slot, table.request, Flag.TABLE, request.rows.count, table)
 
 
 def _adopt_body(request: InferenceRequest, slots: SlotPool) -> WrittenBatch | None:

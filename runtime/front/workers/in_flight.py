@@ -22,6 +22,7 @@ class InFlightBatch:
     Attributes:
         slot: Slot of its rows.
         reply_slot: Slot of its reply; a different slot once the worker has requested a larger reply buffer.
+        table: Slot of its rows if they are in a file; `slot` then has no rows.
         sent_s: Time when it was sent, on the monotonic clock.
         parked: Whether it waits for its model or its client, so that it does not block other batches.
         begun: Whether the worker has reported that it began the batch, and has not parked it since.
@@ -35,6 +36,7 @@ class InFlightBatch:
     slot: Slot
     reply_slot: Slot
     sent_s: float
+    table: Slot | None = None
     parked: bool = False
     started: bool = False
     has_unread_part: bool = False

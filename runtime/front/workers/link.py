@@ -114,7 +114,7 @@ class WorkerLink:
         )
         if not self._channel.open:
             raise Unavailable("the worker has exited")
-        self.in_flight.add_batch(number, InFlightBatch(requests, rows, slot, slot, time.monotonic()))
+        self.in_flight.add_batch(number, InFlightBatch(requests, rows, slot, slot, time.monotonic(), written.table))
         self._unreported_requests += count
         if self._unreported_requests >= self._events.report_interval_requests:
             self._events.on_requests_sent(self.path, self._unreported_requests)

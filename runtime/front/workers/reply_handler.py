@@ -178,6 +178,8 @@ class ReplyHandler:
         slots.give_back(batch.slot, retained=retained)
         if batch.reply_slot is not batch.slot:
             slots.give_back(batch.reply_slot, retained=False)
+        if batch.table is not None:
+            slots.give_back(batch.table, retained=retained)
         if slots.to_forget:
             self._channel.announce_forgotten()
 

@@ -119,6 +119,7 @@ def divide_limits(limits: Configure, count: int) -> Configure:
     return msgspec.structs.replace(
         limits,
         shared_memory_max_bytes=limits.shared_memory_max_bytes // count,
+        table_files_max_bytes=limits.table_files_max_bytes // count,
         connections_max=max(1, limits.connections_max // count),
         queue_max_rows=max(1, limits.queue_max_rows // count),
         queue_max_bytes=max(1, limits.queue_max_bytes // count),

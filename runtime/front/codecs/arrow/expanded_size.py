@@ -25,8 +25,13 @@ def expanded_bytes(stream: pa.Buffer) -> int:
         ValueError: The buffer is not exactly one Arrow stream with its end marker. Arrow's reader would ignore what follows the marker, and
             could not tell a stream without one from a stream that was cut off between two batches.
     """
+    return sum(message_sizes(stream))
+
+
+def message_sizes(stream: pa.Buffer) -> list[int]:
+    """Returns the sum for each message, and raises as `expanded_bytes` does."""
     try:
-        return sum(_expanded_bytes_of(metadata, body) for metadata, body in _messages(memoryview(stream)))
+        return [_expanded_bytes_of(metadata, body) for metadata, body in _messages(memoryview(stream))]
     except (struct.error, IndexError) as exc:
         raise ValueError("a message cannot be parsed; send the media type of the body as Content-Type") from exc
 

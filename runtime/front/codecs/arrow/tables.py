@@ -7,7 +7,8 @@ actual sizes afterwards.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import polars as pl
 import pyarrow as pa
@@ -31,16 +32,23 @@ def read_arrow_stream(body: bytes | memoryview, columns_max: int = COLUMNS_MAX) 
         Malformed: The body is not exactly one complete Arrow stream.
         TooLarge: The stream expands to more than a request may hold, or has too many columns.
     """
-    try:
+    with malformed_unless_read(body):
         table = _open_stream(body, columns_max, None)
+    validate_values(table)
+    return table
+
+
+@contextmanager
+def malformed_unless_read(body: bytes | memoryview) -> Iterator[None]:
+    """Raises Malformed in place of the errors of Arrow's reader."""
+    try:
+        yield
     except _READ_ERRORS as exc:
         if body[:6] == b"ARROW1":
             raise Malformed(
                 "the body is an Arrow file; send an Arrow stream, as pyarrow.ipc.new_stream and Polars' write_ipc_stream do"
             ) from exc
         raise Malformed(f"the body is not an Arrow stream: {exc}") from exc
-    validate_values(table)
-    return table
 
 
 def validate_values(table: pa.Table) -> None:

@@ -68,6 +68,10 @@ _FLAT_IDS = frozenset(
 """Types whose values have memory of their own and hold no others, so that a column takes what its buffers take."""
 
 
+LISTLESS_IDS = _FLAT_IDS | {lib.Type_STRING_VIEW, lib.Type_BINARY_VIEW, lib.Type_FIXED_SIZE_BINARY, lib.Type_NA}
+"""Types of which a slice can be sized and validated by itself."""
+
+
 class _SizeMeter:
     """Adds up sizes, and limits the work of adding them up: many columns may share one dictionary."""
 

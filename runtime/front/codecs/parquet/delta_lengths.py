@@ -6,6 +6,7 @@ https://github.com/apache/parquet-format/blob/master/Encodings.md for DELTA_BINA
 
 from __future__ import annotations
 
+import mmap
 from typing import Literal
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ _CODECS: dict[int, Literal["snappy", "gzip", "brotli", "zstd", "lz4_raw"]] = {1:
 """Codecs whose pages Arrow's codec can decompress directly. The old LZ4 codec is missing, since its form depends on the writer."""
 
 
-def check_delta_lengths(body: bytes, page: pages.PageHeader, codec: int, levels: int) -> None:
+def check_delta_lengths(body: bytes | mmap.mmap, page: pages.PageHeader, codec: int, levels: int) -> None:
     """Checks that a page does not declare more lengths than its header has values.
 
     Args:
@@ -35,7 +36,7 @@ def check_delta_lengths(body: bytes, page: pages.PageHeader, codec: int, levels:
             _skip_sequence(data, end, page.values)
 
 
-def _values_of(body: bytes, page: pages.PageHeader, codec: int, levels: int) -> memoryview:
+def _values_of(body: bytes | mmap.mmap, page: pages.PageHeader, codec: int, levels: int) -> memoryview:
     before = page.levels_bytes or 0
     stored = memoryview(body)[page.body + before : page.end]
     data = _decompress(stored, page.expanded_bytes - before, codec) if codec and page.is_compressed and stored else stored

@@ -6,6 +6,7 @@ through. See https://github.com/apache/parquet-format/blob/master/src/main/thrif
 
 from __future__ import annotations
 
+import mmap
 from typing import NamedTuple
 
 from base.errors import TooLarge
@@ -46,7 +47,7 @@ class RowGroup(NamedTuple):
     chunks: list[ColumnChunk]
 
 
-def read_row_groups(body: bytes, structs_max: int) -> list[RowGroup]:
+def read_row_groups(body: bytes | mmap.mmap, structs_max: int) -> list[RowGroup]:
     """Returns all row groups, in their order.
 
     Args:
@@ -59,9 +60,9 @@ def read_row_groups(body: bytes, structs_max: int) -> list[RowGroup]:
     """
     end = len(body) - 8
     size = int.from_bytes(body[end : end + 4], "little") if end > 0 else 0
-    if end - size < 4 or not body.endswith(_MAGIC):
+    if end - size < 4 or body[-4:] != _MAGIC:
         raise ValueError("it has no footer, or an encrypted one")
-    if not body.startswith(_MAGIC):
+    if body[:4] != _MAGIC:
         raise ValueError("it does not begin with PAR1; send one file and nothing before it")
     if size > _MAX_BYTES:
         raise TooLarge(f"the footer has {size} bytes, limit {_MAX_BYTES}; send fewer columns, or larger row groups")
@@ -75,7 +76,7 @@ def read_row_groups(body: bytes, structs_max: int) -> list[RowGroup]:
     return found
 
 
-def _check_single_file(body: bytes, start: int, end: int) -> None:
+def _check_single_file(body: bytes | mmap.mmap, start: int, end: int) -> None:
     """Refuses a file that another file stands before: the offsets of the second file's columns would point into the first.
 
     Args:

@@ -5,6 +5,7 @@ The field numbers are named as in https://github.com/apache/parquet-format/blob/
 
 from __future__ import annotations
 
+import mmap
 from typing import NamedTuple
 
 from runtime.front.codecs.parquet.thrift_compact import FALSE, I32, STRUCT, TRUE, CompactReader
@@ -56,7 +57,7 @@ class PageHeader(NamedTuple):
         return self.encoding == DELTA_BYTE_ARRAY
 
 
-def read_page_header(body: bytes, at: int) -> PageHeader:
+def read_page_header(body: bytes | mmap.mmap, at: int) -> PageHeader:
     """Returns the header that begins at `at`.
 
     Raises:

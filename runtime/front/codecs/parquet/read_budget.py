@@ -41,10 +41,12 @@ class ReadPlan(NamedTuple):
     Attributes:
         batch_rows: Maximum number of rows that are read at once.
         dictionary_columns: Columns that must be read as indices into their dictionaries, since their expanded values may be too large.
+        max_bytes: Limit of the expanded bytes of all rows; None for that of a file that is read at once.
     """
 
     batch_rows: int
     dictionary_columns: list[str]
+    max_bytes: int | None
 
 
 class ReadBudget:
@@ -53,14 +55,17 @@ class ReadBudget:
     Args:
         rows: Number of rows of the file.
         columns: Its columns, in their order.
+        max_bytes: Limit of the expanded bytes of all rows; None for that of a file that is read at once.
 
     Raises:
         TooLarge: A single row can take too much memory.
     """
 
-    def __init__(self, rows: int, columns: list[pq.ColumnSchema]) -> None:
+    def __init__(self, rows: int, columns: list[pq.ColumnSchema], max_bytes: int | None) -> None:
         self._rows = rows
+        self._max_bytes = max_bytes
         self._bytes = self._pages = self._steps = self._values = self._nested = 0
+        self._largest_pages: dict[tuple[str, bool], int] = {}
         self._dictionaries: dict[str, int] = {}
         self._dictionaries_in_lists: set[str] = set()
         self._dictionary_entries: dict[str, int] = {}
@@ -81,8 +86,11 @@ class ReadBudget:
         self._nested += page.values if nested else 0
         self._bytes += page.expanded_bytes
         self._dictionary_entries[column.path] = max(self._dictionary_entries.get(column.path, 0), page.dictionary_entries)
+        key = column.path, bool(page.dictionary_entries)
+        self._largest_pages[key] = max(self._largest_pages.get(key, 0), page.expanded_bytes)
         room = page.values * max(page.expanded_bytes if page.is_delta else 0, _fixed_bytes(column)) if nested else 0
-        limits.check_expanded_size(0, max(self._bytes + _DICTIONARY_ENTRY_BYTES * self._dictionary_entries[column.path], room))
+        limits.check_expanded_size(0, room)
+        limits.check_expanded_size(0, self._bytes + _DICTIONARY_ENTRY_BYTES * self._dictionary_entries[column.path], self._max_bytes)
         self._check_counts()
         if column.physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
             self._record_longest(page, column.path, nested)
@@ -106,10 +114,11 @@ class ReadBudget:
         Raises:
             TooLarge: The pages are too large together.
         """
-        limits.check_expanded_size(0, self._bytes + _DICTIONARY_ENTRY_BYTES * sum(self._dictionary_entries.values()))
+        limits.check_expanded_size(0, self._bytes + _DICTIONARY_ENTRY_BYTES * sum(self._dictionary_entries.values()), self._max_bytes)
+        limits.check_expanded_size(0, sum(self._largest_pages.values()))  # a page of each column is in memory at a time
         may_expand = self._rows * sum(self._dictionaries.values()) > limits.EXPANDED_MAX_BYTES
         batch_rows = min(_BATCH_ROWS, _BATCH_BYTES // max(1, sum(self._deltas.values())), _BATCH_FIXED_BYTES // max(1, self._fixed_bytes))
-        return ReadPlan(max(1, batch_rows), sorted(self._dictionaries if may_expand else self._dictionaries_in_lists))
+        return ReadPlan(max(1, batch_rows), sorted(self._dictionaries if may_expand else self._dictionaries_in_lists), self._max_bytes)
 
 
 def _fixed_bytes(column: pq.ColumnSchema) -> int:

@@ -5,6 +5,7 @@ See https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protoc
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT, UUID = range(1, 14)
@@ -30,7 +31,7 @@ class CompactReader:
         steps: Number of values that may still be read.
     """
 
-    def __init__(self, data: bytes, at: int, end: int, steps: int, structs: int = 0) -> None:
+    def __init__(self, data: bytes | mmap.mmap, at: int, end: int, steps: int, structs: int = 0) -> None:
         self._data, self._end, self.steps, self._structs = data, end, steps, structs
         self.at = at
 

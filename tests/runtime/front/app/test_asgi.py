@@ -14,7 +14,7 @@ SPEC = EndpointSpec("alone", "/alone", [], None, None, 64, 1, unbatched=True, he
 def test_a_handler_gets_the_query_and_only_the_headers_that_its_author_named() -> None:
     """Whatever else a client sends."""
     headers = {b"x-user": b"me", b"authorization": b"Bearer key"}
-    found = request_context(SPEC, {"query_string": b"a=1&a=2&b=&c=%C3%A4"}, headers, "id")
+    found = request_context(SPEC, {"query_string": b"a=1&a=2&b=&c=%C3%A4"}, headers, "", "id")
     assert found.headers == {"x-user": "me"}
     assert found.query == {"a": ["1", "2"], "b": [""], "c": ["ä"]}
     assert found.id == "id"
@@ -28,4 +28,4 @@ def test_a_handler_gets_the_query_and_only_the_headers_that_its_author_named() -
 def test_a_query_that_cannot_be_read_is_the_clients_fault(query: bytes, reason: str) -> None:
     """It is never cut or guessed at."""
     with pytest.raises(Malformed, match=reason):
-        request_context(SPEC, {"query_string": query}, {}, "id")
+        request_context(SPEC, {"query_string": query}, {}, "", "id")

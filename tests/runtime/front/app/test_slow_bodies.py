@@ -26,7 +26,7 @@ def test_the_objects_of_a_body_are_not_visited_while_it_is_decoded() -> None:
 
     async def scenario() -> None:
         bodies = SlowBodies(cast(RouteTable, None), 0, cast(Callable[[PexdockError, str, Target], HttpResponse], None))
-        decoding = [asyncio.ensure_future(bodies._run(call)) for call in (decode, lambda: None)]
+        decoding = [asyncio.ensure_future(bodies._run(b"", call)) for call in (decode, lambda: None)]
         await decoding[1]
         await decoding[0]
 

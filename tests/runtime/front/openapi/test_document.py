@@ -20,6 +20,7 @@ import base.artifacts as afs
 import base.service as svc
 import openapi_docs
 from base import errors
+from base.endpoint.describe import describe_endpoint
 from base.ipc import failure
 from base.ipc.release_spec import ReleaseSpec
 from base.schema import Schema
@@ -246,7 +247,8 @@ def test_every_media_type_that_is_read_is_shown(found: dict[str, Any]) -> None:
 def test_every_media_type_of_answers_is_shown(found: dict[str, Any]) -> None:
     """Of frames, of streams and of raw endpoints."""
     assert set(openapi_docs.operation(found, "/payments")["responses"]["200"]["content"]) == {form.value for form in ResponseFormat}
-    wanted = {response_stream.stream_media_type(accept).decode() for accept in ("", "text/event-stream")}
+    spec = describe_endpoint(words)
+    wanted = {response_stream.stream_media_type(accept, spec).decode() for accept in ("", "text/event-stream", media_types.ARROW)}
     assert set(openapi_docs.operation(found, "/words")["responses"]["200"]["content"]) == wanted
     raw = openapi_docs.operation(found, "/mirror/{name}")
     assert (list(raw["requestBody"]["content"]), list(raw["responses"]["2XX"]["content"])) == (["*/*"], ["*/*"])

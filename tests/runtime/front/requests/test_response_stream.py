@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.front.requests.response_stream import EVENTS, NDJSON, ResponseStream, stream_media_type
+from base.ipc.release_spec import EndpointSpec
+from runtime.front.requests.response_stream import ARROW, EVENTS, NDJSON, ResponseStream, stream_media_type
 
 LINES = st.lists(st.sampled_from([b'{"a":1}', b'"' + b"x" * 50 + b'"', b"null"]), min_size=1)
 
 
-def test_clients_get_events_only_if_they_ask_for_them() -> None:
-    """All others get lines of JSON."""
-    assert stream_media_type("text/event-stream, */*") == EVENTS
-    assert stream_media_type("") == stream_media_type("application/json") == NDJSON
+SPEC = EndpointSpec("words", "/words", [], None, None, 64, 1, streams=True, tables=True)
+
+
+def test_clients_get_events_or_arrow_only_if_they_ask_for_them() -> None:
+    """All others get lines of JSON, as do those whose worker is too old for Arrow. An endpoint may have a media type of its own."""
+    assert stream_media_type("text/event-stream, */*", SPEC) == EVENTS
+    assert stream_media_type("application/vnd.apache.arrow.stream", SPEC) == ARROW
+    assert stream_media_type("", SPEC) == stream_media_type("application/json", SPEC) == stream_media_type("*/*", SPEC) == NDJSON
+    assert stream_media_type("application/vnd.apache.arrow.stream", msgspec.structs.replace(SPEC, tables=False)) == NDJSON
+    assert stream_media_type("application/vnd.apache.arrow.stream", msgspec.structs.replace(SPEC, media_type="text/plain")) == b"text/plain"
 
 
 async def passed(media_type: bytes, pieces: list[bytes], problem: bytes | None = None) -> bytes:
