@@ -137,9 +137,10 @@ def after_interruption(job: Job, attempts_max: int) -> tuple[JobEvent, dict[str,
         return JobEvent.CANCEL, None
     if job.attempts < attempts_max:
         return JobEvent.INTERRUPT, None
-    return JobEvent.FAIL, make_error("interrupted", f"the job was interrupted in each of its {job.attempts} attempts; submit it again")
+    return JobEvent.FAIL, make_error(job, "interrupted", f"the job was interrupted in each of its {job.attempts} attempts; submit it again")
 
 
-def make_error(code: str, detail: str) -> dict[str, object]:
+def make_error(job: Job, code: str, detail: str) -> dict[str, object]:
     """Returns a problem document (RFC 9457) of a job that could not be run."""
-    return {"type": f"urn:pexdock:{code}", "title": "The job could not be run", "status": 500, "detail": detail, "code": code}
+    title = "The job could not be run"
+    return {"type": f"urn:pexdock:{code}", "title": title, "status": 500, "detail": detail, "code": code, "id": f"job-{job.number}"}

@@ -39,7 +39,7 @@ class WebhookCaller:
     def __init__(self, hosts: WebhookHosts, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
         self._hosts = hosts
         self._timeout_s = timeout_s
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls
         self._lookups = BlockingThreads(_LOOKUPS)
 
     async def post(self, url: WebhookUrl, headers: Sequence[tuple[str, str]], body: bytes) -> None:
@@ -68,6 +68,8 @@ class WebhookCaller:
         allowed = [address for address in dict.fromkeys(addresses) if self._hosts.allows(address)]
         if not allowed:
             raise WebhookFailed(f"{url.host}: its address {addresses[0]} is not public; add it or its network to job_webhook_hosts")
+        if self._tls is None and url.is_tls:
+            self._tls = await self._lookups.run(ssl.create_default_context)  # it reads all authorities
         tls = {"ssl": self._tls, "server_hostname": url.host} if url.is_tls else {}
         for address in allowed[:-1]:
             try:

@@ -11,7 +11,7 @@ from runtime.jobs.store.records import JobRecords
 
 log = logging.getLogger(__name__)
 
-_BODY_LOST = make_error("body_lost", "the body of this job is no longer on the server: submit it again")
+_BODY_LOST = "the body of this job is no longer on the server: submit it again"
 
 
 def recover_jobs(records: JobRecords, files: JobFiles, attempts_max: int, step: Callable[..., Job]) -> None:
@@ -31,7 +31,7 @@ def recover_jobs(records: JobRecords, files: JobFiles, attempts_max: int, step: 
         log.info("jobs that ran when the last job runner ended: %d", len(running))
     for job in records.select("state = ? ORDER BY number", JobState.QUEUED):
         if not files.body(job.number).exists():
-            step(job.number, JobEvent.FAIL, error=_BODY_LOST)
+            step(job.number, JobEvent.FAIL, error=make_error(job, "body_lost", _BODY_LOST))
     for job in records.select("state = ? AND result_bytes > 0", JobState.DONE):
         if not files.result(job.number).exists():
             step(job.number, JobEvent.EXPIRE)

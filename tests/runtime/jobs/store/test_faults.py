@@ -221,7 +221,14 @@ def test_a_body_that_somebody_removed_fails_its_job_alone(state_path):
     with opened(state_path) as store:
         failed = store.list_jobs()[-1]
         assert failed.state is JobState.FAILED
-        assert failed.error["detail"] == "the body of this job is no longer on the server: submit it again"
+        assert failed.error == {
+            "type": "urn:pexdock:body_lost",
+            "title": "The job could not be run",
+            "status": 500,
+            "detail": "the body of this job is no longer on the server: submit it again",
+            "code": "body_lost",
+            "id": "job-1",
+        }
         assert store.list_jobs()[0].state is JobState.DONE
 
 
