@@ -125,14 +125,16 @@ class JobFiles:
         return size
 
     def take_body(self, name: str, number: int) -> None:
-        """Moves an incoming body, which is on the disk, to the folder of a new job.
+        """Links an incoming body, which is on the disk, into the folder of a new job.
+
+        It keeps its first name until the record is stored: if this process dies before, who submits the job does so once more.
 
         Raises:
-            OSError: It cannot be moved. The caller removes the folder.
+            OSError: It cannot be linked. The caller removes the folder.
         """
         target = self.body(number)
         target.parent.mkdir(mode=0o700)
-        self._incoming_path(name).rename(target)
+        target.hardlink_to(self._incoming_path(name))
         sync_path(target.parent)
         sync_path(self.folder)
 

@@ -32,6 +32,11 @@ def waits(mark: str, context: svc.Context) -> str:
     return "waited"
 
 
+def naps(mark: str, context: svc.Context) -> str:
+    time.sleep(0.05)
+    return mark
+
+
 def ignores_cancellation(mark: str, context: svc.Context) -> str:
     while not Path(f"{mark}.go").exists():
         time.sleep(0.02)

@@ -1,7 +1,11 @@
 """kill -9 of each process at each state of a job: none is lost, and each ends exactly once (docs/operations/jobs.md has the table)."""
 
+import contextlib
 import os
+import random
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -78,3 +82,67 @@ def check_fault(labour, fault, attempts):
     assert len(labour.begun(queued_mark)) == 1
     assert jobs.get(done.id).state == "done"
     assert jobs.result(done.id) == before
+
+
+def test_a_job_that_waits_for_its_worker_to_start_waits_for_another_one(labour, tmp_path):
+    """It is running by its record, so the death of the runner is an interruption."""
+    hold = labour.folder / "hold"
+    hold.touch()
+    try:
+        kill_idle_workers(labour)
+        job, mark = labour.submit("waits")
+        labour.jobs.until(job.id, "running")
+        held = labour.run.until(lambda: sorted(labour.folder.glob("held-*")))
+        kill(held[-1].name.removeprefix("held-"))
+        labour.run.until(lambda: len(list(labour.folder.glob("held-*"))) > len(held))
+        kill_runner(labour, mark)
+    finally:
+        hold.unlink()
+    Path(f"{mark}.go").touch()
+    assert (labour.jobs.until(job.id).state, labour.jobs.get(job.id).attempts) == ("done", 2)
+    assert len(labour.begun(mark)) == 1
+
+
+def test_two_hundred_jobs_survive_random_kills(labour):
+    chance = random.Random(4)
+    submitted, ended = {}, threading.Event()
+
+    def kill_at_random():
+        for victim in ("runner", "worker", "worker", "runner", "worker", "runner", "worker"):
+            if ended.wait(chance.uniform(0.2, 2)):
+                return
+            with contextlib.suppress(IndexError, StopIteration, ProcessLookupError):  # it has just been killed
+                kill(labour.runner_pid() if victim == "runner" else chance.choice(labour.job_worker_pids()))
+
+    killing = threading.Thread(target=kill_at_random)
+    killing.start()
+    try:
+        for _ in range(200):
+            job, mark = labour.submit("naps")
+            submitted[job.id] = mark
+    finally:
+        ended.set()
+        killing.join()
+    jobs = labour.jobs
+    end = time.monotonic() + 120
+    while waiting := [job for job in jobs.list("queued", "running") if job.id in submitted]:
+        assert time.monotonic() < end, waiting
+        time.sleep(0.2)
+    found = {job.id: job for job in jobs.list() if job.id in submitted}
+    assert found.keys() == submitted.keys()
+    for job_id, job in found.items():
+        if job.state == "done":
+            assert labour.did(job)[0]["did"] == str(submitted[job_id])
+        else:
+            assert job.state == "failed"
+            assert "exited" in job.reason or "interrupted" in job.reason
+    assert sum(job.state == "done" for job in found.values()) > 150
+    kill_runner(labour, None)
+    assert {job.id: job for job in jobs.list() if job.id in submitted} == found
+
+
+def kill_idle_workers(labour):
+    """Makes the next job wait for a worker to start."""
+    for pid in labour.job_worker_pids():
+        kill(pid)
+    labour.run.until(lambda: len(list(labour.folder.glob("held-*"))) > 0 or not labour.job_worker_pids())

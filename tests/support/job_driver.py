@@ -1,6 +1,7 @@
 """Submits jobs to a job runner over its socket, as a front door does, and waits for what becomes of them."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import time
@@ -115,11 +116,17 @@ class Labour:
 
     def runner_pid(self):
         """Returns the process id of the job runner."""
+        return next(pid for pid, command, _ in self._children() if b"runtime.job_runner" in command)
+
+    def job_worker_pids(self):
+        """Returns the process ids of the job workers, which report no slow turns of their loops."""
+        return [pid for pid, _, environment in self._children() if b"PEXDOCK_LOOP_TURN_WARN_MS=0" in environment]
+
+    def _children(self):
         for path in Path(f"/proc/{self.run.process.pid}/task").glob("*/children"):
             for pid in path.read_text().split():
-                if b"runtime.job_runner" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    return int(pid)
-        raise AssertionError("there is no job runner")
+                with contextlib.suppress(OSError):
+                    yield int(pid), Path(f"/proc/{pid}/cmdline").read_bytes(), Path(f"/proc/{pid}/environ").read_bytes()
 
     def did(self, job):
         return pa.ipc.open_stream(self.jobs.result(job.id)).read_all().to_pylist()
