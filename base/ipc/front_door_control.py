@@ -165,11 +165,10 @@ class JobAccess(msgspec.Struct, frozen=True):
     """The place where a front door stores and finds jobs, and their limits. The defaults are also those of the settings `job_*`.
 
     Attributes:
-        socket: Path of the job runner's socket.
-        state_path: The folder with the folder of jobs.
+        socket, state_path: Path of the job runner's socket, and the folder with the folder of jobs.
         body_max_bytes: Size limit of a job's body; a larger one is answered with 413.
         streams_max: Event streams and results that are sent at a time; more are answered with 503.
-        webhook_hosts: The setting of this name.
+        webhook_hosts, disk_min_free_bytes: The settings `job_*` of these names.
     """
 
     socket: str
@@ -177,6 +176,7 @@ class JobAccess(msgspec.Struct, frozen=True):
     body_max_bytes: int = 256 * 1024**2
     streams_max: int = 256
     webhook_hosts: tuple[str, ...] = ()
+    disk_min_free_bytes: int = 0
 
 
 class JobRunnerConfig(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 from base.errors import NotFound, PexdockError, Unavailable
 from base.ipc.front_door_control import RoutingTable
 from runtime.front.codecs import media_types
+from runtime.front.requests.hints import hints_from_headers
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.target import Target
 from runtime.front.routing.route_table import RouteTable
@@ -115,6 +116,7 @@ class JobReleases:
         found.require_valid()
         own = _target_for(found, job.number)
         head = RequestHead(own, job.submission.headers.get("content-type", ""), media_types.ARROW, release_id)
+        head.apply_hints(hints_from_headers(_headers_of(job)))
         head.timeout_s = timeout_s
         return head
 

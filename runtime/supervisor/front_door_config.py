@@ -49,4 +49,5 @@ def _job_access(settings: Settings) -> JobAccess:
         int(settings.job_body_max_bytes),
         settings.job_streams_max,
         settings.job_webhook_hosts,
+        int(settings.job_disk_min_free_bytes),
     )

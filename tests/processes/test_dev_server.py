@@ -19,6 +19,7 @@ import pytest
 import base.artifacts as afs
 import base.service as svc
 from base.errors import NotFound, Unavailable
+from base.testing import TestClient
 from load_clients import LoadClients
 from privileges import unprivileged
 
@@ -282,3 +283,19 @@ def test_a_child_that_a_handler_forks_is_ended_by_sigterm_and_the_server_is_not(
             assert child.wait(WITHIN_S) == 0
         finally:
             child.kill()
+
+
+def test_a_server_in_development_has_no_jobs_and_answers_at_once() -> None:
+    """So an author sees what the handler returns, and a client's preference is ignored, as it may be."""
+
+    @svc.endpoint("/long", job=True)
+    def long(records_df: pl.DataFrame, context: svc.Context) -> pl.Series:
+        context.progress(0.5, "half of it")
+        return records_df["a"] * 3
+
+    with TestClient(long, double) as client:
+        for path, found in (("/long", 3.0), ("/double", 2.0)):
+            answer = client.post(path, json=[{"a": 1.0}], headers={"prefer": "respond-async"})
+            assert (answer.status, answer.json()["predictions"]) == (200, [found])
+        answer = client.get("/jobs/a")
+        assert (answer.status, "pexdock serve" in answer.json()["detail"]) == (404, True)

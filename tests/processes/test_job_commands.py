@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from job_clients import JobClients
+from tinypex import write_tiny
 
 pytestmark = pytest.mark.processes
 
@@ -62,6 +63,37 @@ def test_an_unknown_job_is_an_error_that_says_so(clients):
     assert (code, err.startswith("pexdock: there is no job unknown")) == (1, True)
     answer = clients.run.admin.get("/jobs/..%2f..%2fjobs.db")
     assert answer.status_code in {404, 422}
+
+
+GROUPED = """
+    import polars as pl
+    import base.service as svc
+    from base.schema import Schema
+
+    class Row(Schema):
+        key: pl.String
+        x: pl.Int64
+
+    @svc.endpoint("/grouped", group_by=["key"])
+    def predict(records_df: Row.DataFrame):
+        if (records_df["x"] < 0).any():
+            raise ValueError("no")
+        return records_df.select("key", y=pl.col("x") * 2)
+"""
+
+
+def test_preferences_for_groups_hold_for_jobs(clients):
+    """Strict handling makes the job fail; otherwise its result has the groups that were answered, and the errors of the others."""
+    write_tiny(clients.run.dist / "grouped.pex", "grouped", module=GROUPED)
+    clients.run.until_state("grouped.pex", "ready")
+    rows = [{"key": "a", "x": 1}, {"key": "b", "x": -1}]
+    clients.run.until(lambda: clients.ann.post("/grouped", json=rows[:1]).status_code == 200)
+    strict = clients.submit(rows=rows, path="/grouped", prefer="respond-async, handling=strict")
+    lenient = clients.submit(rows=rows, path="/grouped")
+    assert "1 of 2 groups failed" in clients.until(strict, "failed")["error"]["detail"]
+    clients.until(lenient, "done")
+    found = clients.ann.get(f"/jobs/{lenient}/result").json()["predictions"]
+    assert [(row["key"], row["y"]) for row in found] == [("a", 2), ("b", None)]
 
 
 def test_a_job_runner_that_was_killed_is_waited_for(clients):

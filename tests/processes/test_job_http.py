@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from job_clients import ASYNC, JobClients
-from rawhttp import Raw
+from rawhttp import Raw, post
 
 pytestmark = pytest.mark.processes
 
@@ -64,6 +64,20 @@ def test_a_client_that_waits_gets_the_result_if_it_is_there_in_time(clients):
     assert answer.status_code == 202
     gate.touch()
     clients.until(answer.json()["id"], "done")
+
+
+def test_a_client_that_waits_and_disconnects_gives_back_its_place(clients):
+    gate = clients.new_gate()
+    key = f"Authorization: Bearer {clients.keys[0]}"
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):  # as many as may be
+            raw = stack.enter_context(Raw(clients.address))
+            raw.send(post(f"/always?gate={gate.name}", [{"x": 1}], key, "Prefer: wait=50"))
+        clients.run.until(lambda: len(clients.ann.get("/jobs?model=always&state=running").json()["jobs"]) == 2)
+        job_id = clients.ann.get("/jobs?limit=1").json()["jobs"][0]["id"]
+        assert clients.ann.get(f"/jobs/{job_id}/events").status_code == 503
+    gate.touch()
+    clients.run.until(lambda: clients.ann.get(f"/jobs/{job_id}/events").status_code == 200, deadline_s=30)
 
 
 def test_rows_are_sent_in_every_media_type(clients):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import mmap
+import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from runtime.front.app.asgi import Disconnected, Receive, check_coding
 from runtime.front.app.jobs.disk import disk_errors
 from runtime.front.app.slow_bodies import SlowBodies
 from runtime.front.memory.body_buffer import BodyBuffer
-from runtime.front.requests.hints import VERSION_HEADER
+from runtime.front.requests.hints import PREFER_HEADER, VERSION_HEADER
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.target import Target
 from runtime.front.routing.route_table import RouteTable
@@ -106,7 +108,7 @@ class JobIntake:
                     size += len(chunk)
                     if size > self.access.body_max_bytes:
                         raise self._too_large()
-                    await self._disk.run(lambda chunk=chunk: _write(file, chunk, digest))  # type: ignore[misc]
+                    await self._disk.run(lambda chunk=chunk: self._write(file, chunk, digest))  # type: ignore[misc]
                 await self._check_body(head, file, size, order.request_id)
                 await self._disk.run(file.sync)
                 submission = Submission(
@@ -129,6 +131,16 @@ class JobIntake:
         selected, rows = await self._slow_bodies.decode(head, body, request_id, queued=False)
         assert rows is not None  # it was not queued, but decoded
         check_row_count(selected.target.endpoint, rows.count)
+
+    def _write(self, file: IncomingBody, chunk: bytes, digest: hashlib._Hash) -> None:
+        """Appends to a body. Stops before the disk is full, since records and results need room, too."""
+        disk = os.fstatvfs(file.file.fileno())
+        if disk.f_bavail * disk.f_frsize < self.access.disk_min_free_bytes + len(chunk):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        digest.update(chunk)
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[file.file.write(rest) :]
 
     @contextlib.asynccontextmanager
     async def _new_file(self) -> AsyncIterator[IncomingBody]:
@@ -168,13 +180,6 @@ def _read(file: IncomingBody) -> bytes:
     return file.file.readall()
 
 
-def _write(file: IncomingBody, chunk: bytes, digest: hashlib._Hash) -> None:
-    digest.update(chunk)
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[file.file.write(rest) :]
-
-
 async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
     """Yields a body in chunks that are large enough to write on a thread."""
     chunk, more = bytearray(), True
@@ -191,5 +196,5 @@ async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
 
 def _kept_headers(target: Target, headers: Mapping[bytes, bytes]) -> dict[str, str]:
     """Returns the headers that decide how the job runs, and those that its handler may see."""
-    names = {b"content-type", VERSION_HEADER, *(name.encode() for name in target.endpoint.spec.headers)}
+    names = {b"content-type", PREFER_HEADER, VERSION_HEADER, *(name.encode() for name in target.endpoint.spec.headers)}
     return {name.decode("latin-1"): headers[name].decode("latin-1") for name in sorted(names) if name in headers}

@@ -15,9 +15,10 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from packaging.utils import canonicalize_name
 
-from base.errors import Full, Malformed, Misfit, NotFound, Unavailable
+from base.errors import Full, Malformed, Misfit, NotFound
 from base.ipc.front_door_control import JobAccess
-from runtime.front.app.asgi import Receive, Scope, Send, send_response
+from runtime.front.app.asgi import Receive, Scope, Send, send_response, wait_disconnected
+from runtime.front.app.health import page_of
 from runtime.front.app.jobs.events import EventStreams
 from runtime.front.app.jobs.intake import JobIntake, JobOrder
 from runtime.front.app.jobs.prefer import JobPreference, parse_prefer
@@ -179,7 +180,7 @@ class JobResource:
             raise Malformed("the query does not name an endpoint; send PUT /jobs/ID?path=/ENDPOINT, and its parameters after that")
         path, _, own_query = unquote_to_bytes(field[1]).partition(b"?")
         rest = (query[: field.start()], query[field.end() :].removeprefix(b"&" if field.start() == 0 else b""))
-        target = self._routes.route(path, b"&".join(filter(None, (own_query, b"".join(rest)))))
+        target = None if page_of(path) else self._routes.route(path, b"&".join(filter(None, (own_query, b"".join(rest)))))
         if target is None:
             raise NotFound("no endpoint has the path that the query names; GET /docs lists those that are served")
         await self.accept(call, target, parse_prefer(headers.get(b"prefer", b"")), job_id)
@@ -209,12 +210,22 @@ class JobResource:
         return JobList(found.documents, None if found.before is None else str(found.before))
 
     async def _wait_ended(self, call: JobCall, document: JobDocument, wait_s: float) -> JobDocument:
-        """Returns the job as it is after its end, or after the time that the client waits."""
-        with contextlib.suppress(TimeoutError, Full, Unavailable), self._stream():
-            async with asyncio.timeout(min(wait_s, self._timeout_s)):
-                async with aclosing(self._runner.follow(FollowJob(call.client, document.id), JobChanged)) as changes:
-                    async for change in changes:
-                        document = change.document
+        """Returns the job as it is after its end, or after the time that the client waits, or when it disconnects."""
+
+        async def follow() -> None:
+            nonlocal document
+            async with aclosing(self._runner.follow(FollowJob(call.client, document.id), JobChanged)) as changes:
+                async for change in changes:
+                    document = change.document
+
+        with contextlib.suppress(Full), self._stream():
+            tasks = [asyncio.ensure_future(each) for each in (follow(), wait_disconnected(call.receive))]
+            try:
+                await asyncio.wait(tasks, timeout=min(wait_s, self._timeout_s), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
         return document
 
     @contextlib.contextmanager

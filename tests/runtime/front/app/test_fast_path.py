@@ -24,6 +24,7 @@ PLAIN = EndpointSpec("plain", "/plain/{name}", ["name"], None, None, 64, 1)
 UNBATCHED = EndpointSpec("alone", "/alone", [], None, None, 64, 1, unbatched=True)
 CHECKED = EndpointSpec("checked", "/checked/{name}", ["name"], None, None, 64, 1, checks_parameters=True)
 TAKES = EndpointSpec("takes", "/takes", [], None, None, 64, 1, checks_parameters=True, query={"a": False})
+JOB = EndpointSpec("job", "/job", [], None, None, 64, 1, job=True)
 JSON = [(b"content-length", b"3"), (b"content-type", b"application/json")]
 
 
@@ -32,7 +33,9 @@ def with_service(claim: Callable[[InferenceService], None]) -> None:
 
     async def run() -> None:
         service = InferenceService(Dispatchers(QueueLimits(10, 2**20), 2**26, Deadlines(60.0)), BODY_MAX_BYTES)
-        service.apply(RoutingTable(1, [Route(ReleaseSpec("tiny", "1", [PLAIN, UNBATCHED, CHECKED, TAKES]), [])], startup_complete=True))
+        service.apply(
+            RoutingTable(1, [Route(ReleaseSpec("tiny", "1", [PLAIN, UNBATCHED, CHECKED, TAKES, JOB]), [])], startup_complete=True)
+        )
         claim(service)
 
     asyncio.run(run())
@@ -88,6 +91,10 @@ def test_repeated_headers_that_are_lists_are_one_list() -> None:
         (b"/plain/a", [(b"content-length", b"%d" % (BODY_MAX_BYTES + 1))]),
         (b"/plain/a", [*JSON, (b"expect", b"100-continue")]),
         (b"/plain/a", [*JSON, (b"content-encoding", b"gzip")]),
+        (b"/plain/a", [*JSON, (b"prefer", b"respond-async")]),
+        (b"/job", JSON),
+        (b"/jobs", JSON),
+        (b"/%6aobs/a/", JSON),
         (b"/plain/a", [(b"transfer-encoding", b"chunked")]),
         (b"/plain/a", [*JSON, (b"x-request-timeout-ms", b"soon")]),
         (b"/plain/a", [*JSON, (b"x-pexdock-version", b"7")]),
