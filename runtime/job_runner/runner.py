@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
-from base.errors import Full, PexdockError, Unavailable
+from base.errors import PexdockError
 from base.ipc.front_door_control import JobDemand, JobRunnerConfig, WorkerUnhealthy
 from base.jobs.attempt import Progress
 from runtime.job_runner.events import JobEvents
@@ -22,13 +22,10 @@ from runtime.job_runner.stored_jobs import StoredJobs
 from runtime.job_runner.webhooks.sender import WebhookSender
 from runtime.jobs.files import JobFiles
 from runtime.jobs.job import Job, JobState, Submission
-from runtime.jobs.store.interface import JobStore
+from runtime.jobs.store.interface import JobLimits, JobStore
 from runtime.jobs.webhook_hosts import WebhookConfig
 
 log = logging.getLogger(__name__)
-
-_TIDY_S = 60.0
-"""Interval at which results and jobs are removed that are too old, in seconds."""
 
 
 class JobRunner:
@@ -57,7 +54,9 @@ class JobRunner:
         self.scheduler = JobScheduler(self._stored, releases, config, on_progress=self._on_progress, send=send)
         self._events = JobEvents()
         self._webhooks = WebhookSender(msgspec.convert(config.webhooks, WebhookConfig), self._on_end_told)
+        self._tidy_s = msgspec.convert(config.limits, JobLimits).tidy_s
         self._tidying: asyncio.Task[None] | None = None
+        self._is_done = asyncio.Event()  # another job is done, so there may be too many results
 
     async def start(self) -> None:
         """Queues the jobs that wait since before, and begins to remove what is too old."""
@@ -160,6 +159,8 @@ class JobRunner:
         """Tells those who follow a job of its change."""
         self._events.publish(job)
         self._webhooks.notify(job)
+        if job.state is JobState.DONE:
+            self._is_done.set()
 
     async def _on_end_told(self, number: int) -> None:
         try:
@@ -174,6 +175,9 @@ class JobRunner:
                     self.scheduler.forget(job.number)
                     self._publish(job)
                 self._webhooks.resume(await self._stored.run(self._stored.store.unsent_webhooks))
-            except (Full, Unavailable) as exc:
+            except PexdockError as exc:
                 log.warning("old jobs cannot be removed now: %s", exc)
-            await asyncio.sleep(_TIDY_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._tidy_s):
+                    await self._is_done.wait()
+            self._is_done.clear()

@@ -9,7 +9,6 @@ import pytest
 
 from supervisor_harness import Supervised
 from tinypex import write_tiny
-from waiting import until
 from webhook_server import WebhookServer, is_signed
 
 pytestmark = pytest.mark.processes
@@ -58,6 +57,7 @@ def test_a_webhook_is_told_of_progress_and_of_the_end_even_if_everything_was_kil
         "job_webhook_secret_path": tmp_path / "secret",
         "start_nice": 0,
         "job_worker_nice": 0,
+        "job_result_max_age_s": 5,
     }
     run = Supervised(tmp_path, **settings)
     write_tiny(run.dist / "study.pex", "study", module=MODULE.replace("FOLDER", str(tmp_path)))
@@ -76,7 +76,8 @@ def test_a_webhook_is_told_of_progress_and_of_the_end_even_if_everything_was_kil
     calls = len(server.calls)
     (tmp_path / "gate").touch()
     with run:  # nobody connects to it
-        until(lambda: len(server.calls) > calls and server.documents[-1]["state"] == "done", deadline_s=90)
+        run.until(lambda: "done" in [document["state"] for document in server.documents[calls:]])
+        run.until(lambda: server.documents[-1]["state"] == "expired")
     ends = [document for document in server.documents if document["state"] == "done"]
     assert [(document["id"], document["attempts"]) for document in ends] == [(answer.json()["id"], 2)]
     assert all(is_signed(call, SECRET.encode()) for call in server.calls)

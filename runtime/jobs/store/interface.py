@@ -51,6 +51,11 @@ class JobLimits:
     record_max_age_s: float = 7 * 86400
     disk_min_free_bytes: int = 256 * 1024**2
 
+    @property
+    def tidy_s(self) -> float:
+        """Returns the interval in seconds at which `JobStore.tidy` is called: a tenth of the shortest age, but from 1 s to a minute."""
+        return min(60.0, max(1.0, min(self.queue_max_age_s, self.result_max_age_s, self.record_max_age_s) / 10))
+
 
 class AddedJob(NamedTuple):
     """A job that was submitted. `is_new` is False if it was there before."""
@@ -161,7 +166,7 @@ class JobStore(Protocol):
     def tidy(self) -> list[Job]:
         """Does what time brings: expires results and jobs, forgets old ones, removes bodies of front doors that died.
 
-        The caller calls it every minute. A call does a bounded amount of work.
+        The caller calls it every `JobLimits.tidy_s`, and when a job is done. A call does a bounded amount of work.
 
         Returns:
             The jobs that have expired, as they are then.

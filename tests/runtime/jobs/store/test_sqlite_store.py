@@ -10,7 +10,7 @@ import pytest
 from base.errors import Conflict, Full, NotFound
 from job_stores import BODY, RESULT, Clocks, files_of, finish, job_in, opened, receive, start, submit
 from runtime.jobs.job import JOB_ID, STEPS, JobEvent, JobState
-from runtime.jobs.store.interface import ImpossibleStep, JobUsage
+from runtime.jobs.store.interface import ImpossibleStep, JobLimits, JobUsage
 
 DAY_S = 86400.0
 
@@ -249,6 +249,11 @@ def test_results_expire_by_age_and_records_later(tmp_path):
         store.tidy()
         with pytest.raises(NotFound):
             store.get("", job.id)
+
+
+@pytest.mark.parametrize(("age_s", "tidy_s"), [(DAY_S, 60), (30, 3), (0.5, 1)])
+def test_ages_are_looked_at_often_enough_and_not_more_often(age_s, tidy_s):
+    assert JobLimits(result_max_age_s=age_s).tidy_s == tidy_s
 
 
 def test_jobs_that_nobody_runs_in_time_expire(tmp_path):
