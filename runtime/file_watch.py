@@ -24,7 +24,9 @@ _MASK = (
     Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.CREATE | Mask.DELETE | Mask.ATTRIB | Mask.MOVE_SELF | Mask.DELETE_SELF
 ) | Mask.ONLYDIR
 
-_MASK_ABOVE = Mask.MOVED_TO | Mask.MOVED_FROM | Mask.CREATE | Mask.DELETE | Mask.ONLYDIR
+MASK_ABOVE = Mask.MOVED_TO | Mask.MOVED_FROM | Mask.CREATE | Mask.DELETE | Mask.ONLYDIR
+"""Events by which a folder reports that one in it was removed or replaced. That one itself is silent while it is in use, for example by a
+socket."""
 
 POLL_S = 10.0
 """Interval in seconds at which files are polled."""
@@ -118,16 +120,13 @@ class FileWatch:
             await reaction
 
     def _follow(self, inotify: Inotify) -> None:
-        """Watches the folders that the paths lead to now, and no others.
-
-        The folders above them report when one is removed. It does so itself only once it is not in use any more, for example by a socket.
-        """
+        """Watches the folders that the paths lead to now and those above them, and no others."""
         self._wanted = {folder for path in self._paths for folder in _folders(path)}
         above = {folder.parent for folder in self._wanted} - self._wanted
         watches = {}
         for folder in [*self._wanted, *above]:
             try:  # if the folder is watched already, this is one system call without effect
-                watches[folder] = inotify.add_watch(folder, _MASK_ABOVE if folder in above else _MASK)
+                watches[folder] = inotify.add_watch(folder, MASK_ABOVE if folder in above else _MASK)
             except OSError as exc:  # the folder is not readable, or was removed meanwhile, which its parent's watch reports
                 if exc.errno == errno.ENOSPC:
                     raise

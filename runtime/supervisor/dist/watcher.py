@@ -18,7 +18,7 @@ import asyncinotify
 from asyncinotify import Event, Inotify, Mask
 
 from runtime.blocking import BlockingThreads
-from runtime.file_watch import explain_inotify_error, file_system, reports_changes
+from runtime.file_watch import MASK_ABOVE, explain_inotify_error, file_system, reports_changes
 from runtime.pex.dist_file import remove_abandoned_files
 from runtime.pex.names import has_pex_suffix, is_pex_name
 from runtime.supervisor.dist.stability import FileRemoved, FileStable, FileStat, StabilityTracker
@@ -56,6 +56,7 @@ class DistWatcher:
         self._check_s: float | None = None  # time of the next check without an event, by the monotonic clock
         self._disk = BlockingThreads(1, f"dist_path ({path})")
         self._watch: asyncinotify.Watch | None = None
+        self._watch_above: asyncinotify.Watch | None = None  # of its parent, which reports that it was removed
         self._ignored: set[str] = set()  # names that look like a pex but are not a file
         self._has_links = False  # the folder or an entry is a symbolic link, and its target is not watched
         self._error = ""
@@ -82,7 +83,9 @@ class DistWatcher:
                     next_event = loop.create_future() if inotify is None else loop.create_task(inotify.get())
                 delay_s = None if self._check_s is None else max(0.0, self._check_s - time.monotonic())
                 await asyncio.wait({next_event}, timeout=delay_s)
-                await self._check(inotify, next_event.result() if next_event.done() else None)
+                event = next_event.result() if next_event.done() else None
+                if event is None or event.watch is not self._watch_above or event.path == self._path:
+                    await self._check(inotify, event)
         finally:
             if next_event is not None:
                 next_event.cancel()
@@ -117,6 +120,8 @@ class DistWatcher:
         self._path.mkdir(parents=True, exist_ok=True)
         if inotify is None:
             return
+        with contextlib.suppress(PermissionError):  # without it, the removal of a folder that is in use is noticed late
+            self._watch_above = inotify.add_watch(self._path.parent, MASK_ABOVE)
         before, self._watch = self._watch, inotify.add_watch(self._path, _MASK)
         if before is not None and before is not self._watch:
             log.warning("%s was replaced by another folder", self._path)

@@ -83,6 +83,24 @@ def test_a_file_is_not_reported_while_it_is_written(watch):
     watch(scenario)
 
 
+def test_a_folder_that_is_removed_while_it_is_in_use_is_made_anew(watch):
+    """It is in use as a process's working folder may be. The kernel reports no end of it then."""
+
+    async def scenario(dist, expect):
+        used = os.open(dist, os.O_RDONLY)
+        try:
+            dist.rmdir()
+            while not dist.exists():
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.2)
+            write_tiny(dist / "a.pex", "a")
+            await expect(FileStable("a.pex"))
+        finally:
+            os.close(used)
+
+    watch(scenario)
+
+
 def test_the_folder_may_be_missing_removed_or_renamed(watch):
     """It is made anew, and new files in it are seen."""
 
@@ -121,8 +139,8 @@ def test_entries_that_are_not_files_are_ignored_and_named_once(watch, caplog):
 
     watch(scenario)
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 7
-    assert len(set(said)) == 7
+    assert len(said) == 8
+    assert len(set(said)) == 8
     assert not any("\n" in line for line in said)
 
 
