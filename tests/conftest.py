@@ -20,7 +20,7 @@ ORDER = ("processes", "pex", "image")
 ALONE = ("pex", "image")
 """They build and boot what fills the machine, and what they build is built once: by the one process that runs what must be alone."""
 
-TIMEOUTS_S = {"processes": 120, "pex": 900, "image": 900}
+TIMEOUTS_S = {"processes": 240, "pex": 900, "image": 900}
 """Processes start while others do. The first test with real pexes also waits for base to be built, which takes minutes on a small one."""
 
 

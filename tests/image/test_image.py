@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 import uuid
@@ -21,6 +20,7 @@ import pytest
 
 import example_models
 from load_clients import LoadClients
+from servers import free_port
 from tinypex import write_tiny
 
 ROOT = Path(__file__).parent.parent.parent
@@ -115,8 +115,7 @@ def box(image, volumes, folders):
 @contextmanager
 def started(image, *options):
     """A container, once it is ready."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     container = docker("run", "--detach", "--network", "host", "--env", f"PEXDOCK_PORT={port}", *options, image)
     try:
         wait_until(lambda: ask(port, "GET", "/readyz")[0] == 200, container, READY_WITHIN_S)
@@ -178,7 +177,7 @@ def test_no_process_runs_as_root(box):
 
 def test_it_is_healthy(box):
     """The image's health check sees that it is ready."""
-    wait_until(lambda: inspect(box.container, "{{.State.Health.Status}}") == "healthy", box.container, within_s=60)
+    wait_until(lambda: inspect(box.container, "{{.State.Health.Status}}") == "healthy", box.container, within_s=180)
 
 
 def test_a_stop_ends_it_in_order(box, image, volumes):
@@ -206,7 +205,7 @@ def test_a_stop_under_load_resets_no_connection(image, volumes, built_dist, tmp_
     with started(image, "--cap-drop", "ALL", *mounts, "--env", f"PEXDOCK_FRONT_DOORS={doors}") as box:
         address = f"http://127.0.0.1:{box.port}"
         with LoadClients(address, "/tiny", kept=True) as keeping, LoadClients(address, "/tiny", kept=False) as others:
-            wait_until(lambda: min(keeping.statuses[200], others.statuses[200]) > 500, box.container, within_s=60)
+            wait_until(lambda: min(keeping.statuses[200], others.statuses[200]) > 500, box.container, within_s=180)
             before = keeping.statuses + others.statuses  # at a slow start one front door of two may have been without its worker
             docker("stop", "--time", 60, box.container)
             keeping.wait()

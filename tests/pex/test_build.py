@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from runtime.build.wheel import build_wheel
 from runtime.pex.cache.store import PexCache
 from runtime.pex.check import check_pex
 from runtime.pex.file import read_pex
+from servers import free_port
 from supervisor_harness import Supervised
 
 IRIS_MAX_BYTES = 1_200_000
@@ -288,11 +288,6 @@ def ask(url, rows, process, log):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def test_a_list_of_what_is_in_it_lies_beside_each_pex(built_dist):

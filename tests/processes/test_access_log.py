@@ -1,16 +1,14 @@
 """The access log of real front doors: one line for each request."""
 
-import contextlib
 import json
 import os
 import socket
 import threading
-from pathlib import Path
 
 import httpx
 import pytest
 
-from supervisor_harness import Supervised
+from supervisor_harness import Supervised, open_files
 from tinypex import write_tiny
 
 SLOW = """
@@ -99,14 +97,6 @@ def test_a_log_that_is_removed_frees_its_space_while_nobody_asks(supervised, tmp
         supervised.until(lambda: not [link for pid in pids for link in open_files(pid) if "logs/" in link and link.endswith("(deleted)")])
         assert supervised.predictions("/tiny") == [6]
         supervised.until(lambda: [line["path"] for line in lines(logs[0])] == ["/tiny"])
-
-
-def open_files(pid):
-    found = []
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            found.append(str(entry.readlink()))
-    return found
 
 
 def test_standard_output_gets_whole_lines_of_all_front_doors(supervised):

@@ -271,7 +271,7 @@ def test_an_invalid_admin_request_gets_a_problem_document(administered):
             assert (reply.status_code, reply.json()["status"], reply.json()["code"]) == (status, status, code), reply.text
             assert reply.headers["content-type"] == "application/problem+json"
             assert detail in reply.json()["detail"]
-        assert administered.admin.get("/models").json() == administered.state()
+        administered.until(lambda: administered.admin.get("/models").json() == administered.state())
 
 
 def test_only_the_owner_can_use_the_socket_and_it_is_gone_at_the_end(administered):

@@ -12,6 +12,7 @@ import pytest
 from certificates import Authority
 from operated_supervisor import OTHER_TOKEN as OTHER
 from operated_supervisor import TOKEN, Operated, write_token
+from supervisor_harness import open_files
 from tinypex import write_tiny
 
 
@@ -138,9 +139,4 @@ def test_the_tcp_port_is_closed_by_default_and_no_child_knows_the_token(operated
         assert operated.state()["admin_address"] == ""
         lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
         inodes = {line.split()[9] for line in lines if line.split()[3] == "0A"}  # of those who listen
-        assert len([link for link in links(operated.process.pid) if link.removeprefix("socket:[").rstrip("]") in inodes]) == 1
-
-
-def links(pid):
-    """Returns what its descriptors lead to."""
-    return [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]
+        assert len([link for link in open_files(operated.process.pid) if link.removeprefix("socket:[").rstrip("]") in inodes]) == 1

@@ -107,7 +107,7 @@ def test_an_endless_head_is_refused_and_takes_no_memory_of_the_supervisor(world:
     with Raw(world.state()["admin_address"]) as raw, contextlib.suppress(ConnectionError):
         raw.send(request_heads.TOO_MUCH[name](PATH))
     world.assert_it_goes_on()
-    assert world.highest_bytes() - before < 4 * MB
+    assert world.highest_bytes() - before < 8 * MB  # an allocator takes some in any case
 
 
 def test_a_crowd_without_the_token_locks_out_nobody_who_has_it(world: World) -> None:

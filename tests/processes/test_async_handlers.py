@@ -312,10 +312,11 @@ def test_a_server_with_running_tasks_stops() -> None:
     with TestClient(*ENDPOINTS) as client:
         assert client.post("/leaves", json=[{"x": 1}]).status == 200
         with ThreadPoolExecutor(1) as threads:
-            waiting = threads.submit(client.post, "/two", [{"x": 5}])
-            wait_for(lambda: CALLS["two"].now == 1)
+            waiting = threads.submit(client.post, "/meets/2", [{"x": 5}])
+            wait_for(lambda: CALLS["meets"].now == 1)
             client._server._session.drain()
-            assert waiting.result().json()["predictions"] == [15]
+            CALLS["meets"].most = 2  # so that it goes on
+            assert waiting.result().json()["predictions"] == [10]
     wait_for(lambda: threading.active_count() <= before)
     ticking, failed = sorted(leaves_behind - of_others, key=lambda task: not task.cancelled())
     assert ticking.cancelled()

@@ -17,7 +17,7 @@ import pytest
 from waiting import until
 
 ROOT = Path(__file__).parents[2]
-WITHIN_S = 15
+WITHIN_S = 60
 
 
 @pytest.fixture

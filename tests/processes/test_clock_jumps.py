@@ -84,7 +84,7 @@ def test_a_nightly_refresh_is_due_once_however_the_clock_jumps(tmp_path, clock):
         at(clock, "2026-01-01T22:30:00+00:00")
         assert wait_s() == pytest.approx(25.5 * 3600, abs=60)
         assert supervised.predictions("/nightly/first") == [2]
-        at(clock, "2026-01-02T23:59:57+00:00")
+        at(clock, "2026-01-02T23:59:54+00:00")
         assert wait_s() < 10
         supervised.until(lambda: supervised.predictions("/nightly/first") == [3])
 

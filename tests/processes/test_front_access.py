@@ -1,6 +1,5 @@
 """A supervisor with TLS, client certificates and API keys, and the addresses on which it listens."""
 
-import contextlib
 import io
 import json
 import re
@@ -19,7 +18,7 @@ from base.ipc.front_door_control import Configure, TlsFiles
 from base.schema import Schema
 from base.testing import TestClient
 from certificates import Authority
-from supervisor_harness import Supervised
+from supervisor_harness import Supervised, open_files
 from tinypex import write_tiny
 
 ROOT = Path(__file__).parent.parent.parent
@@ -32,11 +31,7 @@ def authority(tmp_path):
 
 def listening(pids):
     """Returns the addresses at which these processes accept TCP connections, as the kernel lists them."""
-    inodes = set()
-    for pid in pids:
-        for fd in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                inodes.add(str(fd.readlink()))
+    inodes = {link for pid in pids for link in open_files(pid)}
     found = set()
     for family, size in ((socket.AF_INET, 4), (socket.AF_INET6, 16)):
         for line in Path("/proc/net/tcp" if family == socket.AF_INET else "/proc/net/tcp6").read_text().splitlines()[1:]:
@@ -62,7 +57,7 @@ def test_predictions_work_over_mutual_tls_with_an_api_key_through_every_front_do
     write_tiny(supervised.dist / "tiny.pex", "tiny")
     supervised.start()
     try:
-        supervised.until_state("tiny.pex", "ready")
+        supervised.until(supervised.has_started)
         address = supervised.state()["address"]
         assert address.startswith("https://127.0.0.1:")
         for _ in range(8):  # connections are spread over both by the kernel

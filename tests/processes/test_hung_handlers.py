@@ -48,7 +48,7 @@ def test_requests_behind_a_hanging_one_are_answered_by_the_next_worker(make: Wor
     """They reached the hanging worker within its grace period, and are retried."""
     worker, other = make("1.0"), make("1.0")
     other.spec()
-    with Front(Configure(request_timeout_s=2 * TIMEOUT_S)) as front:
+    with Front(Configure(request_timeout_s=4 * TIMEOUT_S)) as front:
         front.table(worker.route("it"))
         front.ask([{"x": 1}])
         assert front.ask([{"x": 777}]).status == 504
@@ -138,7 +138,7 @@ def test_a_worker_whose_async_calls_ignore_their_cancellation_is_replaced(tmp_pa
         before = supervised.until(lambda: supervised.release("ignores.pex")["worker_pids"])
         with Raw(supervised.state()["address"]) as raw:
             for _ in range(2):
-                raw.send(post("/ignores", [{"x": 777}], "X-Request-Timeout-Ms: 500"))
+                raw.send(post("/ignores", [{"x": 777}], "X-Request-Timeout-Ms: 1500"))
                 assert raw.answer().status == 504
         answered = supervised.ask("/ignores", 1)
         assert (answered.status_code, str(before[0]) in answered.text) == (200, True), answered.text

@@ -57,7 +57,7 @@ MODEL = """
 
     @svc.endpoint("/slow")
     def slow(records_df: Row.DataFrame):
-        time.sleep(0 if warms_up(records_df) else 1.5)
+        time.sleep(0 if warms_up(records_df) else 5.5)
         return records_df["x"]
 
     @svc.endpoint("/dies", retry=False)
@@ -92,7 +92,7 @@ def supervised(tmp_path):
     """A model that fails in every way, though not in its warm-up, with every log enabled."""
     notes = tmp_path / "artifacts" / "notes"
     notes.mkdir(parents=True)
-    limits = {"body_max_bytes": 100_000, "queue_max_rows": 50, "request_timeout_s": 1, "shared_memory_max_bytes": "8MiB"}
+    limits = {"body_max_bytes": 100_000, "queue_max_rows": 50, "request_timeout_s": 5, "shared_memory_max_bytes": "8MiB"}
     logs = {"access_log_path": tmp_path / "access.log", "emf_path": tmp_path / "emf.log", "log_level": "debug"}
     supervised = Supervised(tmp_path, artifacts_path=tmp_path / "artifacts", **limits, **logs)
     pex = write_tiny(tmp_path / "aside.pex", "troubles", module=MODEL, endpoint=False)

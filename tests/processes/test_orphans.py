@@ -16,7 +16,8 @@ from supervisor_harness import Supervised, runs
 from tinypex import write_linked_base, write_tiny
 from waiting import DEADLINE_S, until
 
-PROMISED_S = 2.0
+PROMISED_S = 10.0
+"""Longer than the promised 2 s, since a test machine may be busy. What they are importing lasts 600 s."""
 
 PARENT = """
 import socket, subprocess, sys, time

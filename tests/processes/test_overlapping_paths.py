@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from textwrap import dedent, indent
 import httpx
 import pytest
 
+from servers import free_port
 from supervisor_harness import Supervised
 from tinypex import times, write_tiny
 
@@ -73,9 +73,7 @@ class Clients:
 @pytest.fixture
 def pexdock(tmp_path: Path) -> Supervised:
     """A supervisor with the same port after each start."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    return Supervised(tmp_path, port=port)
+    return Supervised(tmp_path, port=free_port())
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def test_a_check_waits_for_a_worker_that_is_about_to_connect(make: Workers, fron
 
 def test_a_worker_that_hangs_in_a_check_is_replaced(make: Workers) -> None:
     """Requests behind the check are answered by its replacement."""
-    with Front(Configure(request_timeout_s=2.0)) as front, ThreadPoolExecutor(1) as pool:
+    with Front(Configure(request_timeout_s=5.0)) as front, ThreadPoolExecutor(1) as pool:
         worker, other = make("1.0"), make("1.0")
         other.spec()
         front.table(worker.route("it"))

@@ -61,7 +61,10 @@ def test_when_a_traffic_command_returns_every_front_door_applies_it(operated: Op
 
 def test_a_policy_is_not_in_force_before_every_front_door_applies_it(operated: Operated) -> None:
     """The command exits with 3 at its timeout, and the policy stays; a repeated command returns at once."""
+    operated.settings["rollback_window_s"] = 600
     with operated:
+        for to in ("0.1.0", "--off"):  # so that the release is warm, and only the front door is waited for
+            assert operated.run("pin", "tiny", to).returncode == 0
         hanging = operated.state()["front_door_pids"][1]
         os.kill(hanging, signal.SIGSTOP)
         late = operated.run("pin", "tiny", "0.1.0", "--timeout", 4)

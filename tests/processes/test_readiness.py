@@ -46,15 +46,12 @@ def test_a_machine_whose_models_all_fail_is_not_ready_and_names_them_also_after_
     write_tiny(supervised.dist / "needs-0.1.0.pex", "needs", module="import os\nos.environ['SECRET_WORD']\n" + dedent(times(2, "/needs")))
     write_tiny(supervised.dist / "art-0.1.0.pex", "art", module=READS_ARTIFACT.replace("FOLDER", str(artifact.parent)))
     (supervised.dist / "junk-0.1.0.pex").write_bytes(b"rubbish")
+    states = {"art": "restarting", "junk": "refused", "needs": "failed"}
     with supervised:
+        supervised.until(lambda: {name: each["state"] for name, each in supervised.readiness().json()["models"].items()} == states)
         found = supervised.readiness()
         assert found.status_code == 503
         assert found.json()["not_ready"] == ["art", "junk", "needs"]
-        assert {name: each["state"] for name, each in found.json()["models"].items()} == {
-            "art": "restarting",
-            "junk": "refused",
-            "needs": "failed",
-        }
         assert supervised.readiness("art").status_code == 503
         assert supervised.readiness("ghost").status_code == 404
         assert supervised.state()["waits_for"] == ["art", "needs"]
@@ -75,6 +72,7 @@ def test_a_machine_whose_models_all_fail_is_not_ready_and_names_them_also_after_
 
     artifact.write_text("rubbish")
     with supervised:
+        supervised.until(lambda: state_of(supervised, "art") == "restarting")
         found = supervised.readiness()
         assert (found.status_code, found.json()["not_ready"]) == (503, ["art", "junk", "needs"])
         for path, state in (("/art/a", "restarting"), ("/needs", "failed")):
@@ -89,15 +87,15 @@ def test_one_model_serves_and_one_never_did(tmp_path: Path, readiness: str, expe
     write_tiny(supervised.dist / "good-0.1.0.pex", "good")
     write_tiny(supervised.dist / "bad-0.1.0.pex", "bad", module=FAILS)
     with supervised:
+        supervised.until(lambda: (state_of(supervised, "good"), state_of(supervised, "bad")) == ("ready", "failed"))
         found = supervised.readiness()
         assert (found.status_code, found.json()["not_ready"]) == (expected, ["bad"])
-        assert (state_of(supervised, "good"), state_of(supervised, "bad")) == ("ready", "failed")
         assert supervised.predictions("/good") == [6]
 
 
 def test_a_ready_machine_stays_ready_while_a_single_model_fails(tmp_path: Path) -> None:
     """Its worker is killed, a new model cannot load, and the last two are killed at once: only then nothing serves."""
-    operated = Operated(tmp_path, restart_delay_min_s=3, workers_per_release=2)
+    operated = Operated(tmp_path, restart_delay_min_s=4, workers_per_release=2)
     for name in ("one", "two"):
         write_tiny(operated.dist / f"{name}-0.1.0.pex", name)
     with operated:
@@ -160,8 +158,8 @@ def test_a_machine_that_shuts_down_is_not_ready_and_still_answers(tmp_path: Path
         supervised.process.send_signal(signal.SIGTERM)
         supervised.until(lambda: supervised.readiness().status_code == 503)
         assert (state_of(supervised, "tiny"), supervised.readiness("tiny").status_code) == ("retiring", 503)
-        assert [each["state"] for each in supervised.state()["models"]] == ["retiring"]
         assert supervised.predictions("/tiny") == [6]
+        supervised.until(lambda: [each["state"] for each in supervised.state()["models"]] == ["retiring"])
 
 
 def test_after_a_restart_the_models_that_clients_ask_for_start_first(tmp_path: Path) -> None:

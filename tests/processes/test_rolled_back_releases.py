@@ -93,7 +93,7 @@ def test_what_is_said_about_a_release_that_was_rolled_back_is_what_is_done(tmp_p
         shadow = operated.run("shadow", "tiny", "0.2.0")
         assert shadow.returncode == 0
         assert "waits: 0.2.0 is " in shadow.stderr
-        assert operated.release("tiny-0.2.0.pex")["state"] == "ready"
+        operated.until_state("tiny-0.2.0.pex", "ready")
         assert [operated.predictions("/tiny") for _ in range(5)] == [[30]] * 5
         counts = operated.until(lambda: operated.state()["models"][0]["comparison"])
         operated.until(lambda: operated.state()["models"][0]["comparison"]["requests"] == 5)

@@ -80,7 +80,7 @@ def test_a_release_without_room_in_the_cache_starts_once_there_is_room(tmp_path:
         rollout.until_answers(load, OLD_SAYS)
         disk.empty()
         rollout.until_answers(load, NEW_SAYS)
-        assert [each["state"] for each in operated.releases("tiny-0.2.0.pex")] == ["ready"]
+        operated.until(lambda: [each["state"] for each in operated.releases("tiny-0.2.0.pex")] == ["ready"])
     assert set(load.statuses) == {200}
     assert not [*disk.path.glob("releases/*.part"), *disk.path.glob("releases/*/*.part")]
 
@@ -95,7 +95,7 @@ def test_a_release_goes_live_although_the_state_cannot_be_written(tmp_path: Path
         rollout.drop()
         rollout.until_answers(load, NEW_SAYS)
         assert [each["version"] for each in operated.state()["releases"] if each["name"] == "tiny"] == ["0.1.0"]
-        assert operated.admin.get("/models").json()["models"][0]["serves"][0]["version"] == "0.2.0"
+        operated.until(lambda: operated.admin.get("/models").json()["models"][0]["serves"][0]["version"] == "0.2.0")
         disk.empty()
         operated.until(lambda: operated.release("tiny-0.2.0.pex")["state"] == "ready")
     assert set(load.statuses) == {200}

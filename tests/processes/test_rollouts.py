@@ -202,7 +202,7 @@ def test_a_release_whose_file_was_replaced_in_place_can_be_rolled_back_to(superv
         supervised.until(lambda: supervised.predictions("/tiny") == [60])
         run_command(supervised, "POST", "rollback")
         supervised.until(lambda: supervised.predictions("/tiny") == [30])
-        assert [each["version"] for each in model(supervised)["taken_back"]] == ["0.1.0"]
+        supervised.until(lambda: [each["version"] for each in model(supervised)["taken_back"]] == ["0.1.0"])
 
 
 def test_a_previous_release_is_kept_for_the_rollback_window_and_then_ends(supervised: Operated) -> None:

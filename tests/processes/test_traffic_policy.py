@@ -173,7 +173,7 @@ def test_traffic_policies_outlive_the_supervisor(operated):
         said(operated, "pin", "tiny", "0.1.0")
         operated.until(lambda: factor(operated) == 10)
         said(operated, "drain")
-        assert operated.process.wait(5) == 0
+        assert operated.process.wait(30) == 0
     with operated:
         operated.until(lambda: factor(operated) == 10)
         assert "pinned to 0.1.0" in said(operated, "models")

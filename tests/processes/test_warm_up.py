@@ -89,6 +89,7 @@ def test_a_handler_is_warmed_up_once_before_its_first_request(supervised: Superv
     with supervised:
         write_tiny(path, "tiny", "0.2.0", module(field="Field(examples=[7])"))
         supervised.until_state("tiny-0.2.0.pex", "ready")
+        supervised.until(lambda: "asked for" in supervised.err.read_text())
         assert supervised.err.read_text().count("asked for") == supervised.err.read_text().count("asked for [7]") == 1
         write_tiny(path, "tiny", "0.2.0", module(options=", warm_up=False"))
         supervised.until(lambda: sum(each["state"] == "ready" for each in supervised.releases("tiny-0.2.0.pex")) == 1)

@@ -14,8 +14,9 @@ from base.ipc.control import WIRE_VERSION, ControlMessage, ControlStream, Drain,
 from base.ipc.front_door_control import Configure
 from base.ipc.protocol import AttachSegment, Batch, Hello, Message, SegmentSlice, Welcome
 from base.ipc.segment import Segment
+from supervisor_harness import open_files
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 class FrontDoor:
@@ -102,12 +103,7 @@ def own_front_door() -> int:
 
 def peers(pid: int) -> set[int]:
     """Returns the ports of the clients to which this process has connections."""
-    inodes = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
-        except FileNotFoundError:
-            continue  # it was closed meanwhile
+    inodes = {link.removeprefix("socket:[").removesuffix("]") for link in open_files(pid)}
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     return {int(row[2].partition(":")[2], 16) for row in rows if row[9] in inodes}
 

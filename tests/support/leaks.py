@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-GONE_WITHIN_S = 15
+GONE_WITHIN_S = 30
 """A process that is still importing ends when it has; on a busy machine that takes a while."""
 SOCKETS_DEPTH = 4
 """Sockets lie near the top of a run directory; deeper lie unpacked pexes with thousands of files."""

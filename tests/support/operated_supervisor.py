@@ -21,8 +21,8 @@ class Operated(Supervised):
         super().__enter__()
         # A connection a request: one that was kept may be closed by the server just when it is used again.
         alone = httpx.Limits(max_keepalive_connections=0)
-        self.admin = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket), limits=alone), base_url="http://admin", timeout=20)
-        self.tcp = httpx.Client(limits=alone, timeout=20)
+        self.admin = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket), limits=alone), base_url="http://admin", timeout=60)
+        self.tcp = httpx.Client(limits=alone, timeout=60)
         return self
 
     def __exit__(self, *error):
@@ -64,7 +64,7 @@ class Operated(Supervised):
     def saying(self, said):
         """Opens a connection to the Unix socket and sends this."""
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(20)
+            client.settimeout(60)
             client.connect(str(self.socket))
             client.sendall(said)
             yield client
@@ -74,7 +74,7 @@ class Operated(Supervised):
         headers = {"x-content-sha256": sha256 or hashlib.sha256(content).hexdigest()}
         return self.admin.put(f"/dist/{name or path.name}", content=content, headers=headers, **kwargs)
 
-    def run(self, *words, timeout=40, env=None):
+    def run(self, *words, timeout=90, env=None):
         """Runs the command as people do; `env` adds to its environment."""
         command = self.command(*(str(word) for word in words))
         given = self.environment | (env or {})

@@ -6,9 +6,11 @@ moto speaks S3, Azurite is Azure's own server for blobs, and MLflow has its own.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -16,7 +18,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from email.utils import formatdate
 from pathlib import Path
 
@@ -37,7 +38,7 @@ UP_WITHIN_S = 120
 """MLflow makes its tables first, and imports for long on a busy machine."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def moto(folder: Path) -> Iterator[str]:
     """Starts an empty S3, and yields its URL."""
     port = free_port()
@@ -46,7 +47,7 @@ def moto(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-@contextmanager
+@contextlib.contextmanager
 def azurite(folder: Path) -> Iterator[str]:
     """Starts an empty Azure blob store in memory, and yields its URL. Skips the test with a message if it is not installed."""
     if not AZURITE.exists():
@@ -58,7 +59,7 @@ def azurite(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-@contextmanager
+@contextlib.contextmanager
 def store(scheme: str, folder: Path) -> Iterator[str]:
     """Starts the server for URLs with this scheme, and yields its URL."""
     with azurite(folder) if scheme == "az" else moto(folder) as url:
@@ -117,7 +118,7 @@ def store_environment(scheme: str, url: str, folder: Path) -> dict[str, str]:
     return s3_environment(url)
 
 
-@contextmanager
+@contextlib.contextmanager
 def mlflow(folder: Path) -> Iterator[str]:
     """Starts a tracking server and registry on SQLite, with its artifacts in the same folder, and yields its URL."""
     port = free_port()
@@ -128,12 +129,15 @@ def mlflow(folder: Path) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """Returns a port on which nobody listens now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+    """Returns a port on which nobody listens, and which the kernel gives to no connection until somebody does."""
+    ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(max(1024, ephemeral - 20_000), ephemeral)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
-@contextmanager
+@contextlib.contextmanager
 def _running(command: Sequence[str | Path], folder: Path, health: str) -> Iterator[None]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_", "PYTHON"))}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"

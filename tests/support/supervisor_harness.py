@@ -77,7 +77,7 @@ class Supervised:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(10)
+                self.process.wait(30)
         self.process.kill()
         self.process.wait()
         if not any(error):
@@ -122,9 +122,13 @@ class Supervised:
         return self.until(lambda: next((each for each in self.releases(file) if each["state"] == state), None))
 
     def has_started(self) -> bool:
-        """Returns whether each front door serves what became ready at the start. One may still be importing on a busy machine."""
+        """Returns whether each front door serves what became ready at the start, with all workers of it.
+
+        On a busy machine, a front door or the second worker of a release may still be importing when the first answers.
+        """
         state = self.state()
-        return bool(state.get("settled")) and state["applied"] >= state["generation"]
+        is_complete = all(each["state"] != "degraded" for each in state.get("models", []))
+        return bool(state.get("settled")) and is_complete and state["applied"] >= state["generation"]
 
     def readiness(self, model: str = "") -> httpx.Response:
         """Returns the response of `/readyz`, or of `/readyz/MODEL`."""
@@ -140,7 +144,7 @@ class Supervised:
             return all(httpx.get(self.state()["address"] + "/readyz", timeout=5).json()["ready"] for _ in range(times))
         return False
 
-    def ask(self, path: str, x: int = 3, timeout_s: float = 20.0) -> httpx.Response:
+    def ask(self, path: str, x: int = 3, timeout_s: float = 60.0) -> httpx.Response:
         return httpx.post(self.state()["address"] + path, json=[{"x": x}], timeout=timeout_s)
 
     def predictions(self, path: str, x: int = 3) -> list:
@@ -159,6 +163,15 @@ def runs(pid: int) -> bool:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+def open_files(pid: int) -> list[str]:
+    """Returns what the descriptors of a process lead to. It may close some meanwhile."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(str(link.readlink()))
+    return found
 
 
 def _is_doubtful(line: str) -> bool:
