@@ -201,11 +201,21 @@ def open_files(pid: int) -> list[str]:
     return [name for name in names if name.endswith(" (deleted)") and not name.startswith("/memfd:")]
 
 
-def is_free(client: TestClient) -> bool:
-    """Returns whether there is space for a table of almost all that tables may take."""
-    with Raw(client.address) as raw:
-        raw.send(head("/frame", 390 * MB, "Expect: 100-continue"))
-        return raw.answer().status == 100
+def begun(client: TestClient) -> Raw:
+    """Returns a connection with a request whose body will have most of the bytes that tables may take. Waits until they are free."""
+
+    def begin() -> Raw | None:
+        raw = Raw(client.address)
+        raw.send(head("/frame", 300 * MB, "Expect: 100-continue"))
+        if raw.answer().status == 100:
+            return raw
+        raw.socket.close()
+        return None
+
+    found: list[Raw | None] = []
+    until(lambda: found.append(begin()) or found[-1])
+    assert found[-1] is not None
+    return found[-1]
 
 
 def head(path: str, size: int, *more: str) -> bytes:
@@ -308,7 +318,7 @@ def test_a_large_table_that_is_not_whole_is_refused(client: TestClient, bodies: 
         refused = raw.answer()
         assert refused.status == 413
         assert "raise table_max_bytes" in refused.json()["detail"]
-    until(lambda: is_free(client))
+    begun(client).socket.close()
 
 
 def test_a_table_that_expands_to_too_much_is_refused() -> None:
@@ -326,16 +336,14 @@ def test_a_table_that_expands_to_too_much_is_refused() -> None:
 
 def test_beyond_their_limit_on_disk_tables_are_told_to_retry(client: TestClient, bodies: dict[str, tuple[str, bytes]]) -> None:
     """A client that disconnects frees the space, and requests that need none go on."""
-    with Raw(client.address) as first, Raw(client.address) as second:
-        first.send(head("/frame", 300 * MB, "Expect: 100-continue"))
-        assert first.answer().status == 100
+    with begun(client) as first, Raw(client.address) as second:
         first.send(bytes(5 * MB))
         second.send(head("/frame", 300 * MB, "Expect: 100-continue"))
         refused = second.answer()
         assert (refused.status, refused.json()["code"]) == (503, "full")
         assert "table_files_max_bytes" in refused.json()["detail"]
         assert client.post("/sizes", [{"x": 1}]).status == 200
-    until(lambda: is_free(client))
+    begun(client).socket.close()
     kind, body = bodies["batches"]
     assert client.post("/frame", content=body, headers={"content-type": kind}).status == 200
 

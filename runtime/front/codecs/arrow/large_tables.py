@@ -82,7 +82,7 @@ class ArrowSource:
             for batch in chain([next(found, none)], found):
                 batch.validate()
                 for part in _slices(batch):
-                    taken += expanded_size(part.columns, self._max_bytes)
+                    taken += expanded_size(part.columns)
                     check_expanded_size(0, taken, self._max_bytes)
                     part.validate(full=True)
                     yield part

@@ -19,6 +19,9 @@ _BATCH_BYTES = 16 * 1024**2
 _BATCH_FIXED_BYTES = 64 * 1024**2
 """Maximum bytes of one batch of values of fixed size, which nulls take as well."""
 
+_BATCHES_MAX = 100_000
+"""Maximum number of batches in which a file is read. Each takes 0.1 ms and more."""
+
 _VALUE_BYTES, _DICTIONARY_ENTRY_BYTES = 16, 24
 """Bytes that a value takes while it is read, and that a text of a dictionary takes besides its characters."""
 
@@ -66,6 +69,8 @@ class ReadBudget:
         self._max_bytes = max_bytes
         self._bytes = self._pages = self._steps = self._values = self._nested = 0
         self._largest_pages: dict[tuple[str, bool], int] = {}
+        self._value_bytes: dict[str, int] = {}  # the most of a value, averaged over a page
+        self._nested_bytes = 0
         self._dictionaries: dict[str, int] = {}
         self._dictionaries_in_lists: set[str] = set()
         self._dictionary_entries: dict[str, int] = {}
@@ -88,6 +93,10 @@ class ReadBudget:
         self._dictionary_entries[column.path] = max(self._dictionary_entries.get(column.path, 0), page.dictionary_entries)
         key = column.path, bool(page.dictionary_entries)
         self._largest_pages[key] = max(self._largest_pages.get(key, 0), page.expanded_bytes)
+        if nested:
+            self._nested_bytes += page.expanded_bytes
+        elif page.values:
+            self._value_bytes[column.path] = max(self._value_bytes.get(column.path, 0), -(-page.expanded_bytes // page.values))
         room = page.values * max(page.expanded_bytes if page.is_delta else 0, _fixed_bytes(column)) if nested else 0
         limits.check_expanded_size(0, room)
         limits.check_expanded_size(0, self._bytes + _DICTIONARY_ENTRY_BYTES * self._dictionary_entries[column.path], self._max_bytes)
@@ -118,6 +127,11 @@ class ReadBudget:
         limits.check_expanded_size(0, sum(self._largest_pages.values()))  # a page of each column is in memory at a time
         may_expand = self._rows * sum(self._dictionaries.values()) > limits.EXPANDED_MAX_BYTES
         batch_rows = min(_BATCH_ROWS, _BATCH_BYTES // max(1, sum(self._deltas.values())), _BATCH_FIXED_BYTES // max(1, self._fixed_bytes))
+        if self._max_bytes is not None:
+            batch_rows = min(batch_rows, _BATCH_FIXED_BYTES // max(1, sum(self._value_bytes.values())))
+            limits.check_expanded_size(0, self._nested_bytes)  # a row may hold all of them
+            if self._rows > _BATCHES_MAX * max(1, batch_rows):
+                raise TooLarge("a Parquet file may have no rows that are so much larger than others; send them as Arrow")
         return ReadPlan(max(1, batch_rows), sorted(self._dictionaries if may_expand else self._dictionaries_in_lists), self._max_bytes)
 
 

@@ -123,7 +123,7 @@ def _read_file(file: pq.ParquetFile, columns: Iterable[str] | None, plan: ReadPl
         for each in ([[i] for i in groups] if plan.dictionary_columns else [list(groups)])
     ):
         batch.validate()
-        size += expanded_size(batch.columns, plan.max_bytes) + _ARRAY_BYTES * batch.num_columns
+        size += expanded_size(batch.columns) + _ARRAY_BYTES * batch.num_columns
         limits.check_expanded_size(0, size, plan.max_bytes)
         batch.validate(full=True)
         found += batch.num_rows
