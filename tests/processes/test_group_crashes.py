@@ -113,8 +113,11 @@ def test_groups_are_shared_by_the_workers_and_a_crash_fails_its_group_only(tmp_p
         reply = httpx.post(url, json=rows, timeout=120)
         jobs = Jobs(tmp_path / "state", supervised.run_path)
         job = jobs.until(jobs.submit("shared", "/shared", [{"series": series, "x": 1} for series in (1, 2, 500, 2)]).id, deadline_s=180)
+        strict = {"prefer": "respond-async, handling=strict"}
+        failed = jobs.until(httpx.post(url, json=[{"series": 500, "x": 1}, {"series": 1, "x": 1}], headers=strict).json()["id"])
         result = pa.ipc.open_stream(jobs.result(job.id)).read_all()
     assert (job.state, job.fraction, job.message) == ("done", 1.0, "3 of 3 groups")
+    assert (failed.state, failed.error["status"], failed.error["groups"][0]["group"]) == ("failed", 422, {"series": 500})
     assert result["series"].to_pylist() == [1, 2, 500]
     assert result["x"].to_pylist() == [1, 2, None]
     assert result["group_error"].to_pylist() == [None, None, "rejected: no 500"]

@@ -26,12 +26,15 @@ class DividedBatch:
         frame: The rows.
         rows_max: Maximum number of rows in a part.
         context: Tells between two parts whether anybody still waits.
+
+    Attributes:
+        context: As given, for each call.
     """
 
     def __init__(self, frame: pl.DataFrame, rows_max: int, context: BatchContext) -> None:
         self._whole = frame
         self._rows_max = rows_max
-        self._context = context
+        self.context = context
         self._results: list[pa.RecordBatch] = []
         self._start = 0
 
@@ -43,8 +46,8 @@ class DividedBatch:
         """
         for start in range(0, self._whole.height, self._rows_max):
             self._start = start
-            if self._context.require_wanted is not None:
-                self._context.require_wanted()
+            if self.context.require_wanted is not None:
+                self.context.require_wanted()
             yield self._whole.slice(self._start, self._rows_max)
 
     def __enter__(self) -> None:

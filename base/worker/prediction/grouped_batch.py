@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -34,13 +35,16 @@ class GroupedBatch:
         frame: The rows. Those of one group need not be adjacent.
         endpoint: The endpoint.
         context: Tells between two calls whether anybody still waits.
+
+    Attributes:
+        context: The context of each call.
     """
 
     def __init__(self, frame: pl.DataFrame, endpoint: Endpoint[..., Any], context: BatchContext) -> None:
         order, self._starts = find_groups([frame[name] for name in endpoint.group_by])
         self._rows = frame if order is None else frame[order]
         self._output_schema = endpoint.output_schema
-        self._context = context
+        self.context = replace(context, logged={})
         self._number = 0
         self._results: list[pa.RecordBatch] = []
         self._errors: dict[int, PexdockError] = {}
@@ -53,8 +57,8 @@ class GroupedBatch:
         """
         for number, start in enumerate(self._starts[:-1]):
             self._number = number
-            if self._context.require_wanted is not None:
-                self._context.require_wanted()
+            if self.context.require_wanted is not None:
+                self.context.require_wanted()
             yield self._rows.slice(start, self._starts[number + 1] - start)
 
     def __enter__(self) -> None:

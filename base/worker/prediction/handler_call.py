@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -41,6 +41,7 @@ class BatchContext:
         query: Parameters of the requests beside those of the path, of which all have the same.
         require_wanted: Raises DeadlineExceeded if nobody waits for the rest of the rows any more.
         arrow: The parts of a streamed answer are record batches of one Arrow stream.
+        logged: The failures of groups that were logged; None unless the rows are a group of a request (see `HandlerErrorBoundary`).
     """
 
     parameters: Mapping[str, str]
@@ -49,6 +50,7 @@ class BatchContext:
     require_wanted: Callable[[], None] | None = None
     query: QueryValues = field(default_factory=dict)
     arrow: bool = False
+    logged: dict[Hashable, str] | None = None
 
 
 class HandlerCaller:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 from base.errors import AuthorError, BadResult, HandlerFailed, PexdockError, Reject
@@ -23,13 +23,24 @@ class HandlerErrorBoundary:
         num_rows: Number of rows that the handler is given.
         process: The process of the worker. A forked child of it ends here.
         single_request: The rows are of one request, so that a failure is logged with its traceback. A batch of several is tried in parts.
+        logged: The incidents that were logged for other groups of the request, by their place in the code. A further failure in the same
+            place names the same incident, since thousands of groups may fail alike; None to log each failure.
     """
 
-    def __init__(self, endpoint_name: str, num_rows: int, process: OwnProcess, *, single_request: bool) -> None:
+    def __init__(
+        self,
+        endpoint_name: str,
+        num_rows: int,
+        process: OwnProcess,
+        *,
+        single_request: bool,
+        logged: dict[Hashable, str] | None = None,
+    ) -> None:
         self._endpoint_name = endpoint_name
         self._num_rows = num_rows
         self._process = process
         self._single_request = single_request
+        self._logged = logged
 
     def __enter__(self) -> None:
         """Does nothing."""
@@ -47,18 +58,30 @@ class HandlerErrorBoundary:
             raise self._author_failed(error) from None
 
     def _handler_failed(self, error: BaseException) -> HandlerFailed:
-        where = self._log(f"handler {self._endpoint_name} failed", type(error).__name__, error)
+        where = self._log(f"handler {self._endpoint_name} failed", type(error).__name__, error, _place(error))
         return HandlerFailed(f"the handler {self._endpoint_name} failed; {where}")
 
     def _author_failed(self, error: AuthorError) -> AuthorError:
-        where = self._log(f"handler {self._endpoint_name}: {error.detail}", type(error).__name__, error.__cause__)
+        where = self._log(f"handler {self._endpoint_name}: {error.detail}", type(error).__name__, error.__cause__, error.detail)
         return error.copy_for_caller(detail=f"{error.detail}; {where}")
 
-    def _log(self, message: str, name: str, error: BaseException | None) -> str:
+    def _log(self, message: str, name: str, error: BaseException | None, place: Hashable) -> str:
+        if self._logged is not None:
+            if (name, place) not in self._logged:
+                self._logged[name, place] = log_incident(log, message, error)
+            return self._logged[name, place]
         if self._single_request:
             return log_incident(log, message, error)
         message = f"handler {self._endpoint_name} raised {name} on a batch of several requests; trying it in parts"
         return log_incident(log, message, level=logging.WARNING)
+
+
+def _place(error: BaseException) -> Hashable:
+    """Returns the place in the code where an exception was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return None if trace is None else (trace.tb_frame.f_code, trace.tb_lineno)
 
 
 @contextmanager

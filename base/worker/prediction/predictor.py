@@ -151,10 +151,12 @@ class Predictor:
         if self._may_divide and (divided := self._divide(batch, context)) is not None:
             for part in divided:
                 with divided:
-                    divided.add_result(self._predict(lease, part, context))
+                    divided.add_result(self._predict(lease, part, divided.context))
             return divided.joined_result()
         num_rows = batch.height if isinstance(batch, pl.DataFrame) else batch.num_rows
-        with HandlerErrorBoundary(self.endpoint.name, num_rows, self._process, single_request=context.single_request):
+        with HandlerErrorBoundary(
+            self.endpoint.name, num_rows, self._process, single_request=context.single_request, logged=context.logged
+        ):
             result = self._caller.call(lease, batch, context)
             if inspect.iscoroutine(result):
                 result = self._async_runner.run_coroutine(result)
@@ -178,10 +180,12 @@ class Predictor:
         if self._may_divide and (divided := self._divide(batch, context)) is not None:
             for part in divided:
                 with divided:
-                    divided.add_result(await self._predict_async(lease, part, context))
+                    divided.add_result(await self._predict_async(lease, part, divided.context))
             return divided.joined_result()
         num_rows = batch.height if isinstance(batch, pl.DataFrame) else batch.num_rows
-        with HandlerErrorBoundary(self.endpoint.name, num_rows, self._process, single_request=context.single_request):
+        with HandlerErrorBoundary(
+            self.endpoint.name, num_rows, self._process, single_request=context.single_request, logged=context.logged
+        ):
             with propagate_cancellation() as cancelled:
                 result = await self._caller.call(lease, batch, context)
             self._process.end_if_forked()

@@ -25,9 +25,6 @@ _TIMEOUT_MAX_DIGITS = 12
 _URGENCY = re.compile(rb"(?:.*,)?[ \t]*u=([0-7])[ \t]*(?:[,;]|$)")
 """Matches up to the last urgency, which counts (RFC 8941, 3.2)."""
 
-_HANDLING = re.compile(rb"(?:^|,)\s*handling\s*=\s*\"?([a-z]+)", re.IGNORECASE)
-"""The preference for `strict` or `lenient` handling, of which the first counts (RFC 7240, 2 and 4.4)."""
-
 
 class RequestHints(NamedTuple):
     """The time limit and urgency that a client requests.
@@ -63,9 +60,17 @@ def parse_hints(timeout: bytes, priority: bytes, prefer: bytes = b"") -> Request
     """
     if not timeout and not priority and not prefer:
         return NO_HINTS
-    handling = _HANDLING.search(prefer)
-    is_strict = handling is not None and handling[1].lower() == b"strict"
+    is_strict = bool(prefer) and parse_preferences(prefer).get("handling", "").lower() == "strict"
     return RequestHints(_parse_milliseconds(timeout) if timeout else None, _parse_urgency(priority), is_strict)
+
+
+def parse_preferences(value: bytes) -> dict[str, str]:
+    """Returns the preferences in a Prefer header, by their names in lower case. Of repeated ones the first counts (RFC 7240, 2)."""
+    found: dict[str, str] = {}
+    for preference in value.decode("latin-1").split(","):
+        name, _, given = preference.partition(";")[0].partition("=")
+        found.setdefault(name.strip().lower(), given.strip().strip('"'))
+    return found
 
 
 def _parse_milliseconds(value: bytes) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from runtime.front.requests.hints import parse_preferences
+
 _WAIT_MAX_DIGITS = 6
 
 
@@ -24,10 +26,7 @@ NO_PREFERENCE = JobPreference()
 
 
 def parse_prefer(value: bytes) -> JobPreference:
-    """Returns the preferences in a Prefer header. Unknown and invalid ones are ignored; of repeated ones the first counts (RFC 7240, 2)."""
-    found: dict[str, str] = {}
-    for preference in value.decode("latin-1").split(","):
-        name, _, given = preference.partition(";")[0].partition("=")
-        found.setdefault(name.strip().lower(), given.strip().strip('"'))
+    """Returns the preferences in a Prefer header. Unknown and invalid ones are ignored."""
+    found = parse_preferences(value)
     wait = found.get("wait", "")
     return JobPreference("respond-async" in found, int(wait) if re.fullmatch(f"[0-9]{{1,{_WAIT_MAX_DIGITS}}}", wait) else 0)

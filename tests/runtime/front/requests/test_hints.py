@@ -45,6 +45,27 @@ def test_urgency_is_parsed_as_in_the_rfc(value: bytes, urgency: int) -> None:
     assert hints_from_headers({b"priority": value}).urgency == urgency
 
 
+@pytest.mark.parametrize(
+    ("value", "strict"),
+    [
+        (b"handling=strict", True),
+        (b'Handling = "strict"', True),
+        (b"respond-async, wait=10,handling=strict; x=1", True),
+        (b"handling=strict, handling=lenient", True),
+        (b"handling=lenient, handling=strict", False),
+        (b"handling=strictly", False),
+        (b"xhandling=strict", False),
+        (b"x; handling=strict", False),
+        (b'x="handling=strict"', False),
+        (b"handling", False),
+        (b"", False),
+    ],
+)
+def test_strict_handling_is_preferred_as_in_the_rfc(value: bytes, strict: bool) -> None:
+    """RFC 7240, 2 and 4.4: preferences are separated by commas, and of equal ones the first counts. Unknown ones are ignored."""
+    assert hints_from_headers({b"prefer": value}).strict is strict
+
+
 @given(st.integers(1, 10**12 - 1), st.binary(max_size=20))
 def test_one_header_does_not_change_how_the_other_is_parsed(timeout_ms: int, priority: bytes) -> None:
     """For any bytes that a client may send."""
