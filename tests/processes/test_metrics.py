@@ -157,6 +157,11 @@ def mood(records_df: Numbers.DataFrame) -> pl.Series:
     return records_df["a"].head(0) if first == 3 else records_df["a"]
 
 
+@svc.endpoint("/moods", group_by=["a"])
+def moods(records_df: Numbers.DataFrame) -> pl.Series:
+    return mood(records_df)
+
+
 @svc.endpoint("/parts")
 def parts(records_df: Numbers.DataFrame):
     """Yields one part per row, and fails at a negative one."""
@@ -196,7 +201,7 @@ def server(tmp_path):
 
         def __enter__(self):
             server = svc.Server(port=0, release=("zoo", "2.0"), emf=svc.Emf(self.path, interval_s=3600))
-            self._serving = server.register(mood).register(parts).register(waits).register(stored).serving()
+            self._serving = server.register(mood).register(moods).register(parts).register(waits).register(stored).serving()
             self._client = httpx.Client(base_url=self._serving.__enter__(), timeout=WITHIN_S)
             return self._client
 
@@ -226,6 +231,16 @@ def test_errors_are_counted_by_who_caused_them(server, caplog):
     assert values["BatchSize"] == [1, 1, 1, 1]
     assert len(values["HandlerTime"]) == 4
     caplog.clear()  # the traceback of the failed handler holds its frame, and that its segment
+
+
+def test_answers_without_some_groups_are_counted_by_the_gravest_error(server, caplog):
+    """Once for each request."""
+    with server as client:
+        groups = [[5, 6], [5, 1], [5, 1, 2, 2.0], [1], [2, 1]]
+        found = [client.post("/moods", json=[{"a": a} for a in each]).status_code for each in groups]
+        assert found == [200, 207, 207, 409, 500]
+    assert server.counts("moods") == {"Requests": 5, "ClientErrors": 2, "Errors": 2}
+    caplog.clear()  # as above
 
 
 def test_requests_that_reach_no_endpoint_are_not_counted(server):

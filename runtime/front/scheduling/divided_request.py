@@ -268,7 +268,10 @@ class GroupedRequest(DividedRequest):
             log_failed_groups(worst, self.id, len(failed), self.group_count)
             more = ((b"x-pexdock-failed-groups", b"%d" % len(failed)),)
             response = HttpResponse(207, form.media_type, self.id, body, more)
-        self._finish(response, failed=failed_by_release)
+        respond = self._respond
+        assert respond is not None
+        self._end(status_of(worst), failed=failed_by_release)  # metrics count the worst of the errors, whether others are answered or not
+        respond(response)
         if self.observer is not None:
             self.observer.on_failed(worst, blamed=self._blamed)
 
