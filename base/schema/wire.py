@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,3 +172,23 @@ def join_results(results: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
         raise BadResult(
             f"the handler returned other columns for some rows of a request than for others: {exc}; declare a schema of the result"
         ) from exc
+
+
+def most_common_columns(results: Iterable[tuple[pa.RecordBatch, int]]) -> list[str]:
+    """Returns the names of the columns that most results with rows have; the first ones, if there are several.
+
+    Args:
+        results: Results, each with the number of calls that it is from.
+    """
+    counts: Counter[tuple[str, ...]] = Counter()
+    for batch, calls in results:
+        counts[tuple(batch.schema.names)] += calls if batch.num_rows else 0
+    return [*counts.most_common(1)[0][0]] if counts else []
+
+
+def other_columns_error(result: pa.RecordBatch, common: Sequence[str]) -> BadResult | None:
+    """Returns the error of a result whose columns are not those that most have; None if they are, or if it has no rows."""
+    names = result.schema.names
+    if not result.num_rows or names == common:
+        return None
+    return BadResult(f"the handler returned the columns {names}, but {common} for most groups; declare a schema of the result")

@@ -102,7 +102,8 @@ def values(frame: pl.DataFrame) -> list[object]:
 
 @svc.endpoint("/columns", group_by=["series"])
 def columns(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.select(pl.col("y").alias(frame["series"][0]))
+    """Returns columns that the name of the group chooses; none for some."""
+    return frame.select(pl.col("y").alias(each) for each in frame["series"][0].partition("_")[0])
 
 
 @svc.endpoint("/slow", group_by=["series"])
@@ -277,8 +278,18 @@ def test_results_are_rows_records_or_values_with_the_columns_of_the_group(client
     rows = [{"series": name, "y": y} for name, y in [("a", 1.0), ("b", 2.5), ("c", -1.0), ("a", 0.0), ("d", 3.0)]]
     found = client.post("/values", rows).json()["predictions"]
     assert found == [{"series": name, "prediction": y} for name, y in [("a", 1.0), ("a", None), ("b", 2.5), ("d", 3.0)]]
-    answer = client.post("/columns", points("a", "b"))
-    assert (answer.status, answer.json()["code"]) == (500, "bad_result")
+
+
+@pytest.mark.parametrize("many", [0, 400])
+def test_a_group_with_other_columns_than_most_fails(client: TestClient, many: int) -> None:
+    """Also if it is the first, and in parts of one group or of many. One without columns has no rows."""
+    names = ["b_1", "a_2", "a_3", "_4", *(f"a_x{number}" for number in range(many))]
+    answer = client.post("/columns", points(*names))
+    assert answer.status == 207
+    assert answer.json()["predictions"] == [{"series": name, "a": float(t)} for t, name in enumerate(names) if name[0] == "a"]
+    (failed,) = answer.json()["failed"]
+    assert (failed["group"], failed["code"]) == ({"series": "b_1"}, "bad_result")
+    assert "returned the columns ['series', 'b'], but ['series', 'a'] for most groups" in failed["detail"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from base.endpoint.endpoint import Endpoint
 from base.errors import BadResult, PexdockError
 from base.ipc.numeric_frames import NumericBatch
 from base.schema.groups import ERROR_COLUMN, find_groups
-from base.schema.wire import join_results
+from base.schema.wire import join_results, most_common_columns, other_columns_error
 from base.worker.prediction.handler_call import BatchContext
 from base.worker.prediction.record import OneRecord, record_to_frame
 from base.worker.prediction.result import PREDICTION_COLUMN, frame_of_result, result_to_batch
@@ -46,7 +46,7 @@ class GroupedBatch:
         self._output_schema = endpoint.output_schema
         self.context = replace(context, logged={})
         self._number = 0
-        self._results: list[pa.RecordBatch] = []
+        self._results: dict[int, pa.RecordBatch] = {}
         self._errors: dict[int, PexdockError] = {}
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
@@ -74,16 +74,18 @@ class GroupedBatch:
     def add_result(self, result: pa.RecordBatch | NumericBatch | OneRecord | GroupedAnswer) -> None:
         """Takes the result of the present group."""
         assert isinstance(result, pa.RecordBatch)  # from `group_to_batch`
-        self._results.append(result)
+        self._results[self._number] = result
 
     def joined_result(self) -> GroupedAnswer:
-        """Returns the results of all groups.
+        """Returns the results of all groups. Those with other columns than most fail.
 
         Raises:
-            BadResult: The groups have columns that do not fit together.
+            BadResult: The groups have types that do not fit together.
         """
-        if self._results:
-            return GroupedAnswer(join_results(self._results), self._errors)
+        common = most_common_columns((each, 1) for each in self._results.values())
+        odd = {number: error for number, each in self._results.items() if (error := other_columns_error(each, common)) is not None}
+        if rest := [each for number, each in self._results.items() if number not in odd]:
+            return GroupedAnswer(join_results(rest), self._errors | odd)
         schema = pa.schema([]) if self._output_schema is None else self._output_schema.arrow_schema()
         return GroupedAnswer(pa.RecordBatch.from_pylist([], schema=schema), self._errors)
 

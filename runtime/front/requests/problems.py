@@ -51,17 +51,20 @@ def problem_response(error: PexdockError, request_id: str, groups: Sequence[prob
     """
     problem = problems.make_problem(error, request_id, groups)
     if problem.status >= _SERVER_ERROR and type(error) is not PexdockError:  # an internal error was logged where it was caught
-        # The worker has logged the incident that a detail names, with its traceback.
-        detail = "" if isinstance(error, AuthorError) and "incident " in error.detail else f": {error.detail}"
         level = logging.WARNING if error.retryable else logging.ERROR
-        log.log(level, "request %s: %d %s%s", request_id, problem.status, error.code, detail)
+        log.log(level, "request %s: %d %s%s", request_id, problem.status, error.code, _unlogged_detail(error))
     return _response(problem, request_id)
+
+
+def _unlogged_detail(error: PexdockError) -> str:
+    """Returns the detail of an error for the log, unless the worker has logged it, with its traceback, as the incident that it names."""
+    return "" if isinstance(error, AuthorError) and "incident " in error.detail else f": {error.detail}"
 
 
 def log_failed_groups(worst: PexdockError, request_id: str, failed: int, groups: int) -> None:
     """Logs that groups of a request failed and others are answered, if a client is not to blame."""
     if problems.status_of(worst) >= _SERVER_ERROR:
-        log.warning("request %s: %d of %d groups failed, with %s at worst", request_id, failed, groups, worst.code)
+        log.warning("request %s: %d of %d groups failed: %s%s", request_id, failed, groups, worst.code, _unlogged_detail(worst))
 
 
 def method_not_allowed_response(request_id: str, what: str = "endpoints", allowed: str = "POST") -> HttpResponse:

@@ -17,7 +17,7 @@ from base.endpoint.context import RequestContext
 from base.errors import AuthorError, BadResult, PexdockError
 from base.ipc.numeric_frames import NumericBatch
 from base.jobs.attempt import Progress
-from base.schema.wire import join_results
+from base.schema.wire import join_results, most_common_columns, other_columns_error
 from runtime.front.codecs.encoder import ReplyEncoder, records_of
 from runtime.front.codecs.failed_groups import encode_partial_body, group_values
 from runtime.front.codecs.rows import GroupedRows, Rows
@@ -185,7 +185,7 @@ class GroupedRequest(DividedRequest):
         has_begun: Whether a worker has got some of its groups.
     """
 
-    __slots__ = ("_blamed", "_errors", "_grouped", "group_count", "has_begun")
+    __slots__ = ("_blamed", "_errors", "_grouped", "_sizes", "group_count", "has_begun")
 
     def __init__(
         self,
@@ -200,6 +200,7 @@ class GroupedRequest(DividedRequest):
         assert isinstance(rows, GroupedRows)
         self._grouped = rows
         self._errors: dict[int, PexdockError] = {}
+        self._sizes: dict[int, int] = {}  # numbers of groups by the number of their first one, as results
         self._blamed = self.has_begun = False
         self.group_count = len(rows.groups.starts) - 1
 
@@ -221,19 +222,35 @@ class GroupedRequest(DividedRequest):
 
     def end_groups(self, first: int, count: int, errors: Mapping[int, PexdockError], *, blamed: bool = False) -> None:
         """Takes the errors of some groups, by their numbers from `first`, and responds once no group is missing."""
-        starts, order = self._grouped.groups.starts, self._grouped.groups.order
         for number, error in errors.items():
-            places = [None if cell.row is None else starts[first + number] + cell.row for cell in error.cells]
-            rows = [place if place is None or order is None else order[place] for place in places]
-            cells = [replace(cell, row=row) for cell, row in zip(error.cells, rows, strict=True)]
+            cells = [replace(cell, row=self._row_in_request(first + number, cell.row)) for cell in error.cells]
             self._errors[first + number] = error.copy_for_caller(cells=cells)
+        self._sizes[first] = count
         self._blamed = self._blamed or blamed
         self._count_ended(count)
         if self.observer is not None:
             done = self.group_count - self._missing
             self.observer.on_progress(Progress(done / self.group_count, f"{done} of {self.group_count} groups"))
 
+    def _row_in_request(self, group: int, row: int | None) -> int | None:
+        """Returns the number in the request of a row of a group; None if the group has no such row, since workers are not trusted."""
+        starts, order = self._grouped.groups.starts, self._grouped.groups.order
+        if row is None or not 0 <= row < starts[group + 1] - starts[group]:
+            return None
+        return starts[group] + row if order is None else int(order[starts[group] + row])
+
+    def _fail_odd_groups(self) -> None:
+        """Fails the groups whose results have other columns than most."""
+        common = most_common_columns((each, self._sizes[first]) for first, each in sorted(self._results.items()))
+        for first, each in [*self._results.items()]:
+            if (error := other_columns_error(each, common)) is not None:
+                del self._results[first]
+                for number in range(first, first + self._sizes[first]):
+                    self._errors.setdefault(number, error)
+
     async def _respond_joined(self) -> None:
+        if self.endpoint.output_schema is None:
+            await asyncio.to_thread(self._fail_odd_groups)
         if self._errors:
             await self._respond_partly()
         else:
