@@ -158,8 +158,9 @@ class JobApi:
                 raise Gone("the job has expired, and its result was removed; submit it again, and fetch the result earlier")
 
     async def _send_changes(self, request: FollowJob, writer: asyncio.StreamWriter) -> None:
-        """Sends each change once the client has read the ones before."""
+        """Sends the job as it is, and each change once the client has read the ones before."""
         try:
+            await _send(writer, JobFound(self._document(await self._jobs.get(request.client, request.id))))
             async for number, job in self._jobs.follow(request.client, request.id, request.after):
                 await _send(writer, JobChanged(number, self._document(job)))
         except PexdockError as exc:

@@ -32,7 +32,8 @@ class _Changes:
 class JobEvents:
     """Numbers the changes of all jobs, and hands them to followers. All methods are called on one event loop.
 
-    Numbers grow, also over restarts of the process unless the clock was set back meanwhile; then followers get all changes that are kept.
+    Numbers are times in microseconds. So they grow, also over restarts of the process, unless the clock was set back meanwhile; then
+    followers get all changes that are kept.
     """
 
     def __init__(self) -> None:
@@ -44,8 +45,7 @@ class JobEvents:
     def publish(self, job: Job) -> None:
         """Notes a change of a job, and wakes its followers."""
         changes = self._changes.get(job.number) or self._changes.setdefault(job.number, _Changes())
-        self._last += 1
-        changes.kept.append((self._last, job))
+        changes.kept.append((self._next_number(), job))
         changes.changed.set_result(None)
         changes.changed = asyncio.get_running_loop().create_future()
         if job.state.is_final:
@@ -62,8 +62,9 @@ class JobEvents:
             after = 0
         changes = self._changes.get(job.number)
         if changes is None or not changes.kept:
-            self._last += 1
-            yield self._last, job
+            if job.state.is_final and job.ended_s is not None and after >= job.ended_s * 1e6:
+                return  # the follower knows the end
+            yield self._next_number(), job
             if job.state.is_final:
                 return
             changes = self._changes.get(job.number) or self._changes.setdefault(job.number, _Changes())
@@ -77,6 +78,10 @@ class JobEvents:
                 return
             if changes.changed is waiting:
                 await asyncio.shield(waiting)
+
+    def _next_number(self) -> int:
+        self._last = max(self._last + 1, int(time.time() * 1e6))
+        return self._last
 
     def _forget_old(self, number: int, count: int) -> None:
         """Notes that a job has ended, and forgets those that ended first if they have too many changes."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from base.errors import PeerError, Unavailable
-from runtime.jobs.messages import LINE_MAX_BYTES, JobReply, JobRequest, Refused, decode_reply, encode_line
+from runtime.jobs.messages import LINE_MAX_BYTES, FollowJob, JobChanged, JobFound, JobReply, JobRequest, Refused, decode_reply, encode_line
 
 T = TypeVar("T", bound=JobReply)
 
@@ -40,17 +40,24 @@ class JobClient:
             Unavailable: The runner does not answer.
         """
         for _ in range(_ATTEMPTS):
-            async with aclosing(self.follow(request, kind)) as replies:
+            async with aclosing(self._replies(request, kind)) as replies:
                 async for reply in replies:
-                    return reply
+                    found: T = reply
+                    return found
         raise Unavailable("the job runner has exited before it replied; try again", retry_after_s=_RETRY_AFTER_S)
 
-    async def follow(self, request: JobRequest, kind: type[T]) -> AsyncGenerator[T, None]:
-        """Yields the replies to a request until the runner has sent all, or exits. Only the first has a time limit.
+    async def follow(self, request: FollowJob) -> AsyncGenerator[JobFound | JobChanged, None]:
+        """Yields the job as it is, and then each change, until the job has ended or the runner exits. Only the first has a time limit.
 
         Raises:
             PexdockError: As `ask`.
         """
+        async with aclosing(self._replies(request, JobFound | JobChanged)) as replies:
+            async for reply in replies:
+                yield reply
+
+    async def _replies(self, request: JobRequest, kind: Any) -> AsyncGenerator[Any, None]:
+        """Yields the replies to a request, which are of one kind, until the runner has sent all, or exits."""
         async with self._connected() as (reader, writer):
             try:
                 async with asyncio.timeout(self._timeout_s):

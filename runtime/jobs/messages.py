@@ -43,7 +43,7 @@ class FindResult(msgspec.Struct, frozen=True, tag="result", tag_field="type"):
 
 
 class FollowJob(msgspec.Struct, frozen=True, tag="follow", tag_field="type"):
-    """Report the changes of a job of a client, as `JobChanged`, until it has ended.
+    """Report a job of a client as it is, as `JobFound`, and then its changes, as `JobChanged`, until it has ended.
 
     Attributes:
         client: The client.

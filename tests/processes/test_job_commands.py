@@ -3,7 +3,6 @@
 import json
 import subprocess
 
-import httpx
 import pytest
 
 from job_clients import JobClients
@@ -106,35 +105,3 @@ def test_a_job_runner_that_was_killed_is_waited_for(clients):
     assert clients.ann.get(f"/jobs/{job_id}/result").json()["predictions"][1]["product"] == 40
     clients.kill_runner()
     assert clients.until(clients.submit(), "done")
-
-
-def test_events_go_on_after_the_runner_was_killed(clients):
-    """The stream ends, so that the client connects again, and then learns what has become of the job."""
-    gate = clients.new_gate()
-    job_id = clients.submit(f"?gate={gate.name}")
-    clients.until(job_id, "running")
-    with clients.ann.stream("GET", f"/jobs/{job_id}/events") as stream:
-        parts = stream.iter_lines()
-        assert next(parts) == "retry: 2000"
-        clients.kill_runner()
-        list(parts)
-    gate.touch()
-    clients.until(job_id, "done")
-    answer = clients.ann.get(f"/jobs/{job_id}/events", headers={"last-event-id": "999999999999999999"})
-    assert answer.status_code in {200, 204}
-
-
-def test_event_streams_do_not_delay_the_end_of_a_front_door(clients):
-    """They end in order, so that their clients connect again."""
-    gate = clients.new_gate()
-    job_id = clients.submit(f"?gate={gate.name}")
-    clients.until(job_id, "running")
-    with clients.ann.stream("GET", f"/jobs/{job_id}/events") as stream:
-        parts = stream.iter_lines()
-        next(parts)
-        assert clients.run.admin.post("/drain").status_code == 202
-        list(parts)
-    gate.touch()
-    assert clients.run.process.wait(60) == 0
-    with pytest.raises(httpx.TransportError):
-        clients.ann.get("/jobs")

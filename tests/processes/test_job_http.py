@@ -1,13 +1,10 @@
 """Jobs over HTTP: how requests become jobs, and what their clients may ask, with real processes."""
 
-import contextlib
 import csv
 import io
 import json
 import re
-import select
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import polars as pl
@@ -15,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from job_clients import ASYNC, JobClients
-from rawhttp import Raw, post
+from rawhttp import Raw
 
 pytestmark = pytest.mark.processes
 
@@ -64,20 +61,6 @@ def test_a_client_that_waits_gets_the_result_if_it_is_there_in_time(clients):
     assert answer.status_code == 202
     gate.touch()
     clients.until(answer.json()["id"], "done")
-
-
-def test_a_client_that_waits_and_disconnects_gives_back_its_place(clients):
-    gate = clients.new_gate()
-    key = f"Authorization: Bearer {clients.keys[0]}"
-    with contextlib.ExitStack() as stack:
-        for _ in range(2):  # as many as may be
-            raw = stack.enter_context(Raw(clients.address))
-            raw.send(post(f"/always?gate={gate.name}", [{"x": 1}], key, "Prefer: wait=50"))
-        clients.run.until(lambda: len(clients.ann.get("/jobs?model=always&state=running").json()["jobs"]) == 2)
-        job_id = clients.ann.get("/jobs?limit=1").json()["jobs"][0]["id"]
-        assert clients.ann.get(f"/jobs/{job_id}/events").status_code == 503
-    gate.touch()
-    clients.run.until(lambda: clients.ann.get(f"/jobs/{job_id}/events").status_code == 200, deadline_s=30)
 
 
 def test_rows_are_sent_in_every_media_type(clients):
@@ -320,79 +303,3 @@ def test_jobs_are_listed_in_pages(clients):
     for query in ("state=waiting", "limit=0", "limit=1001", "cursor=a", "nonsense=1", "cursor=-1"):
         answer = clients.ann.get(f"/jobs?{query}")
         assert answer.status_code == 422, query
-
-
-def events(stream):
-    """Yields the id, the name and the data of each event, as the specification says."""
-    fields = {}
-    for line in stream.iter_lines():
-        if line and not line.startswith(":"):
-            name, _, value = line.partition(": ")
-            fields[name] = value
-        elif not line and "data" in fields:
-            yield int(fields["id"]), fields["event"], json.loads(fields["data"])
-            fields = {}
-
-
-def test_events_tell_each_change_and_can_be_continued(clients):
-    gate = clients.new_gate()
-    job_id = clients.submit(f"?gate={gate.name}")
-    with clients.ann.stream("GET", f"/jobs/{job_id}/events") as stream:
-        assert (stream.status_code, stream.headers["content-type"]) == (200, "text/event-stream")
-        seen = []
-        for each in events(stream):
-            seen.append(each)
-            if each[2].get("fraction") == 0.5:
-                gate.touch()
-    numbers = [number for number, _, _ in seen]
-    assert numbers == sorted(set(numbers))
-    assert seen[-1][1:][0] == "done"
-    assert seen[-1][2] == clients.ann.get(f"/jobs/{job_id}").json()
-    assert {state for _, state, _ in seen} <= {"queued", "running", "done"}
-    with clients.ann.stream("GET", f"/jobs/{job_id}/events", headers={"last-event-id": str(numbers[0])}) as stream:
-        assert [number for number, _, _ in events(stream)] == numbers[1:]
-    last = clients.ann.get(f"/jobs/{job_id}/events", headers={"last-event-id": str(numbers[-1])})
-    assert (last.status_code, last.content) == (204, b"")
-
-
-def test_streams_are_limited_and_given_back(clients):
-    gate = clients.new_gate()
-    job_id = clients.submit(f"?gate={gate.name}")
-    with contextlib.ExitStack() as stack:
-        for _ in range(2):
-            stream = stack.enter_context(clients.ann.stream("GET", f"/jobs/{job_id}/events"))
-            next(events(stream))
-        answer = clients.ann.get(f"/jobs/{job_id}/events")
-        assert (answer.status_code, answer.json()["code"], "retry-after" in answer.headers) == (503, "full", True)
-    clients.run.until(lambda: clients.ann.head(f"/jobs/{job_id}/result").status_code == 409)
-    gate.touch()
-    clients.until(job_id, "done")
-    clients.run.until(lambda: clients.ann.get(f"/jobs/{job_id}/events").status_code == 200)
-
-
-def private_bytes(pid):
-    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("RssAnon:")]
-    return int(line.split()[1]) * 1024
-
-
-def test_a_slow_reader_of_a_result_holds_no_memory(clients):
-    """Its result of 32 MB is larger than all buffers on the way, and complete once it reads."""
-    body = pl.DataFrame({"x": [7] * 2_000_000}).write_ipc_stream(None, compression="zstd").getvalue()
-    assert len(body) < 1_000_000
-    answer = clients.ann.post("/study", content=body, headers=ASYNC | {"content-type": ARROW})
-    assert answer.status_code == 202, answer.text
-    job_id = answer.json()["id"]
-    size = clients.until(job_id, "done")["result"]["bytes"]
-    assert size >= 32_000_000
-    (pid,) = [each["pid"] for each in clients.run.state()["front_doors"]]
-    before = private_bytes(pid)
-    with Raw(clients.address) as raw:
-        key = f"Authorization: Bearer {clients.keys[0]}\r\nAccept: {ARROW}"
-        raw.send(f"GET /jobs/{job_id}/result HTTP/1.1\r\nHost: a\r\n{key}\r\n\r\n".encode())
-        clients.run.until(lambda: select.select([raw.socket], [], [], 0)[0])
-        for _ in range(20):
-            assert clients.ann.get(f"/jobs/{job_id}").status_code == 200
-        assert private_bytes(pid) - before < 8_000_000
-        answer = raw.answer()
-    assert (answer.status, len(answer.body)) == (200, size)
-    assert set(pa.ipc.open_stream(answer.body).read_all()["product"].to_pylist()) == {14}

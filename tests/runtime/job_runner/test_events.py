@@ -1,6 +1,7 @@
 """Changes of jobs, and those who follow them."""
 
 import asyncio
+import time
 from contextlib import aclosing
 
 import pytest
@@ -91,6 +92,17 @@ def test_a_job_that_ended_before_is_told_at_once():
         ((number, change),) = await read_all(events, job)
         assert change == job
         assert number > 0
+
+    asyncio.run(check())
+
+
+def test_who_knows_the_end_of_a_forgotten_job_is_not_told_again():
+    """Else a client that connects again whenever its stream ends would do so for ever."""
+
+    async def check():
+        events, job = JobEvents(), replace(ended(make_job()), ended_s=time.time())
+        ((number, _),) = await read_all(events, job, int((time.time() - 60) * 1e6))
+        assert await read_all(events, job, number) == []
 
     asyncio.run(check())
 

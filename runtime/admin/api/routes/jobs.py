@@ -59,5 +59,6 @@ def add_job_routes(app: FastAPI, context: AdminContext) -> None:
 
 
 async def _changes(runner: JobClient, client: str, job_id: str) -> AsyncIterator[Sequence[JobDocument]]:
-    async for change in runner.follow(FollowJob(client, job_id), JobChanged):
-        yield [change.document]
+    async for change in runner.follow(FollowJob(client, job_id)):
+        if isinstance(change, JobChanged):
+            yield [change.document]

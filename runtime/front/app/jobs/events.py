@@ -12,13 +12,15 @@ import msgspec
 from runtime.front.app.asgi import Receive, Send, send_response, wait_disconnected
 from runtime.front.requests.response import HttpResponse
 from runtime.jobs.client import JobClient
-from runtime.jobs.messages import FollowJob, JobChanged
+from runtime.jobs.messages import FollowJob, JobChanged, JobFound
 
 _HEARTBEAT_S = 15.0
 """Time in seconds after which a comment is sent, so that proxies do not take a job that reports nothing for a dead connection."""
 
 _RETRY_MS = 2000
 """Time after which a client connects again if the stream has ended before the job."""
+
+_Change = JobFound | JobChanged
 
 _HEADERS = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
 
@@ -50,8 +52,10 @@ class EventStreams:
         """
         last = headers.get(b"last-event-id", b"")
         request = FollowJob(client, job_id, int(last) if re.fullmatch(rb"[0-9]{1,18}", last) else 0)
-        async with aclosing(self._runner.follow(request, JobChanged)) as changes:
-            first = await anext(changes, None)
+        async with aclosing(self._runner.follow(request)) as changes:
+            first: _Change | None = await anext(changes)
+            if first is not None and first.document.state.is_final:
+                first = await anext(changes, None)
             if first is None:
                 await send_response(send, HttpResponse(204, b"", request_id, b""))
                 return
@@ -67,12 +71,12 @@ class EventStreams:
             if ended:
                 await send({"type": "http.response.body", "body": b""})
 
-    async def _send_changes(self, first: JobChanged, changes: AsyncGenerator[JobChanged, None], request_id: str, send: Send) -> None:
+    async def _send_changes(self, first: _Change, changes: AsyncGenerator[_Change, None], request_id: str, send: Send) -> None:
         """Sends changes as the client reads them, and comments while there are none."""
         head = HttpResponse(200, b"text/event-stream", request_id, b"", _HEADERS)
         await send({"type": "http.response.start", "status": head.status, "headers": head.headers})
         await self._send_part(send, b"retry: %d\n\n" % _RETRY_MS + _event(first))
-        change: JobChanged | None = first
+        change: _Change | None = first
         coming = asyncio.ensure_future(anext(changes, None))
         try:
             while change is not None:
@@ -91,7 +95,12 @@ class EventStreams:
             await send({"type": "http.response.body", "body": part, "more_body": True})
 
 
-def _event(change: JobChanged) -> bytes:
-    """Returns a change as an event, which is named after the state of the job. JSON has no line breaks."""
+def _event(change: _Change) -> bytes:
+    """Returns a change as an event, which is named after the state of the job. JSON has no line breaks.
+
+    The job as it was when the client asked is none: its changes follow, also those before.
+    """
+    if isinstance(change, JobFound):
+        return b""
     document = change.document
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (change.number, document.state.encode(), msgspec.json.encode(document))

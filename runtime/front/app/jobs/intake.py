@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from base.errors import TooLarge
 from base.ipc.front_door_control import JobAccess
 from runtime.blocking import BlockingThreads
-from runtime.front.app.asgi import Disconnected, Receive, check_coding
+from runtime.front.app.asgi import Receive, check_coding, receive_piece
 from runtime.front.app.jobs.disk import disk_errors
 from runtime.front.app.slow_bodies import SlowBodies
 from runtime.front.memory.body_buffer import BodyBuffer
@@ -184,11 +184,8 @@ async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
     """Yields a body in chunks that are large enough to write on a thread."""
     chunk, more = bytearray(), True
     while more:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            raise Disconnected
-        chunk += event.get("body", b"")
-        more = event.get("more_body", False)
+        piece, more = await receive_piece(receive)
+        chunk += piece
         if len(chunk) >= _CHUNK_BYTES or (chunk and not more):
             yield bytes(chunk)
             chunk.clear()

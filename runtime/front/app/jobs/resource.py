@@ -39,7 +39,6 @@ from runtime.jobs.messages import (
     FindResult,
     FollowJob,
     GetJob,
-    JobChanged,
     JobFound,
     JobsFound,
     ListJobs,
@@ -214,7 +213,7 @@ class JobResource:
 
         async def follow() -> None:
             nonlocal document
-            async with aclosing(self._runner.follow(FollowJob(call.client, document.id), JobChanged)) as changes:
+            async with aclosing(self._runner.follow(FollowJob(call.client, document.id))) as changes:
                 async for change in changes:
                     document = change.document
 
