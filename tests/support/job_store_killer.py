@@ -1,6 +1,7 @@
 """Runs jobs against a store in children that are killed, and leaves what they acknowledged. A program, so that it may fork.
 
 `each FOLDER` runs one scenario again and again, each time in a new folder, and kills it one call of the operating system or SQLite later.
+`submission FOLDER` submits a job to a process that is killed, one call later each time, and submits it again to the next one.
 `random FOLDER JOBS SEED` runs so many jobs in one folder, and kills the process again and again. The exit code says whether the last child
 ended well.
 """
@@ -15,7 +16,7 @@ import time
 from itertools import count
 from pathlib import Path
 
-from job_stores import opened, receive
+from job_stores import files_of, opened, receive
 from runtime.jobs.job import JobEvent, JobState
 from runtime.jobs.store.interface import JobResult
 
@@ -116,6 +117,29 @@ def kill_after_each_call(folder):
             sys.exit(status)
 
 
+def kill_while_it_takes_a_submission(folder):
+    for call in count():
+        own = folder / f"{call:04}"
+        with opened(own) as store:
+            incoming, submission = receive(store, body_of("once"))
+
+        def work(call=call, own=own, submission=submission):
+            with opened(own) as store:
+                kill_at(call)
+                store.add(submission)
+
+        with incoming:  # the front door lives, and does not know what became of its submission
+            status = os.waitstatus_to_exitcode(os.waitpid(in_child(work), 0)[1])
+            with opened(own) as store:
+                job = store.add(submission).job
+                assert store.list_jobs() == [job], call
+        with opened(own) as store:
+            assert (job.state, files_of(store)) == (JobState.QUEUED, {f"{job.number}/body"}), call
+            assert store.files.body(job.number).read_bytes() == body_of("once"), call
+        if status != -signal.SIGKILL:
+            sys.exit(status)
+
+
 def run_remaining(folder, jobs):
     """Runs until all jobs have ended, as a runner does that was just started."""
     acknowledged = Acknowledged(folder / "acknowledged")
@@ -153,6 +177,8 @@ def acknowledged_count(log):
 
 if __name__ == "__main__":
     kind, folder, *rest = sys.argv[1:]
+    if kind == "submission":
+        kill_while_it_takes_a_submission(Path(folder))
     if kind == "each":
         kill_after_each_call(Path(folder))
     kill_at_random_times(Path(folder), *map(int, rest))

@@ -86,6 +86,11 @@ def test_a_kill_after_any_call_loses_no_job_and_leaves_no_file(folder):
             check_files(store)
 
 
+def test_a_submission_that_is_repeated_after_a_kill_at_any_call_is_one_job(folder):
+    run_killer("submission", folder)
+    assert len(list(folder.iterdir())) > 10
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_two_hundred_jobs_with_random_kills_each_end_exactly_once(folder, seed):
     run_killer("random", folder, 200, seed)
