@@ -186,10 +186,9 @@ class JobRunnerConfig(msgspec.Struct, frozen=True):
         state_path: The folder with the folder of jobs.
         limits: Limits of the store, by the names of `runtime.jobs.store.interface.JobLimits`.
         workers: Limit of job workers, and so of jobs that run at a time.
-        timeout_s: Time limit of one attempt at a job, in seconds.
-        cancel_grace_s: Time in seconds after which a worker is replaced whose handler goes on with a cancelled job.
-        drain_s: Time limit for running jobs in seconds when Pexdock stops; the others are queued again.
+        timeout_s, cancel_grace_s, drain_s: The settings `job_*` of these names, in seconds.
         webhooks: Settings of webhooks, by the names of `runtime.jobs.webhook_hosts.WebhookConfig`.
+        worker_owner: Numbers of the user and the group of job workers; None for those of this process.
     """
 
     state_path: str
@@ -199,6 +198,7 @@ class JobRunnerConfig(msgspec.Struct, frozen=True):
     cancel_grace_s: float
     drain_s: float
     webhooks: dict[str, Any]
+    worker_owner: tuple[int, int] | None = None
 
 
 class Configure(msgspec.Struct, frozen=True, tag="configure", tag_field="type"):

@@ -167,7 +167,7 @@ class JobRun:
 
     def _read_body(self) -> bytes:
         """Returns the body, and makes the folder of checkpoints. Blocks."""
-        self._files.checkpoint(self.job.number).mkdir(mode=0o700, exist_ok=True)
+        self._files.make_checkpoint(self.job.number, self._config.worker_owner)
         return self._files.body(self.job.number).read_bytes()
 
     def _context(self, head: RequestHead) -> RequestContext:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,7 @@ def run(control: socket.socket, listener: socket.socket) -> ExitCode:
         listener: The socket of jobs, which listens already.
     """
     logging.basicConfig(handlers=[stderr_handler()], level=logging.INFO)
+    os.umask(0o077)  # records and results are for this user alone, also if a worker of another one may pass through their folders
     try:
         return uvloop.run(RunnerProcess(control, listener).run())
     except PexdockError as exc:  # the store cannot be used; the supervisor tries again, since the reason may pass

@@ -107,6 +107,21 @@ class JobFiles:
         """Returns the path of the folder for a job's checkpoint, which need not exist."""
         return self.folder / str(number) / "checkpoint"
 
+    def make_checkpoint(self, number: int, owner: tuple[int, int] | None) -> None:
+        """Makes the folder for a job's checkpoint.
+
+        Args:
+            number: Number of the job.
+            owner: Numbers of the user and the group of its worker, who may then pass through the folders above, but list or read nothing in
+                them; None if that is the user of this process.
+        """
+        folder = self.checkpoint(number)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if owner is not None:
+            os.chown(folder, *owner)
+            for above in (folder.parent, self.folder, self.folder.parent):
+                above.chmod(above.stat().st_mode | 0o011)
+
     def result_part(self, number: int) -> Path:
         """Returns the path to which a job's result is written before `seal_result`."""
         return self.folder / str(number) / "result.part"

@@ -22,6 +22,7 @@ from runtime.supervisor.front_door_config import front_door_config
 from runtime.supervisor.host.run_dir import JOBS
 from runtime.supervisor.processes.child import Child
 from runtime.supervisor.processes.front_door import FrontDoorChild, FrontDoorReport, FrontDoorTiming, Listeners
+from runtime.supervisor.processes.sandbox import User
 
 _MODULE = "runtime.job_runner"
 
@@ -120,6 +121,7 @@ def _runner_config(settings: Settings) -> JobRunnerConfig:
         cancel_grace_s=settings.job_cancel_grace_s,
         drain_s=settings.job_drain_s,
         webhooks=msgspec.to_builtins(settings.job_webhooks),
+        worker_owner=None if settings.worker_user is None else User.look_up(settings.worker_user)[:2],
     )
 
 
