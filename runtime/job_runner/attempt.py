@@ -19,6 +19,7 @@ from runtime.front.requests.problems import problem_response
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import ReplyObserver, RequestHead
 from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.response_stream import streams_arrow
 from runtime.front.requests.target import parse_query
 from runtime.front.scheduling.admission import check_parameters, decode_rows, submit_request
 from runtime.front.scheduling.endpoint_queue import EndpointQueue
@@ -145,7 +146,7 @@ class JobRun:
             return self._interrupted()
         if response.status >= _BAD_REQUEST:
             return AttemptEnd(JobEvent.FAIL, _problem_in(response))
-        await store_result(self._files, self.job.number, response)
+        await store_result(self._files, self.job.number, response, self._observer.require_success)
         return AttemptEnd(JobEvent.FINISH, result=JobResult(response.media_type.decode("latin-1"), self._observer.is_record))
 
     async def _wait_worker(self) -> RequestHead:
@@ -179,6 +180,7 @@ class JobRun:
             given.get("content-type", "") if spec.raw else "",
             # Calls for different groups would find each other's checkpoints, and their progress is counted in groups.
             None if spec.group_by else JobContext(self.job.attempts, str(self._files.checkpoint(self.job.number))),
+            streams_arrow(head.accept, spec),
         )
 
     def _interrupted(self) -> AttemptEnd:
@@ -230,20 +232,27 @@ class _MayNotRepeat(PexdockError):
 
 
 class _JobObserver(ReplyObserver):
-    """Learns what a response does not say: the handler's reports, and whether its result is one record."""
+    """Learns what a response does not say: the handler's reports, whether its result is one record, and why a stream has ended early."""
 
-    __slots__ = ("_on_progress", "is_record")
+    __slots__ = ("_error", "_on_progress", "is_record")
 
     def __init__(self, on_progress: Callable[[Progress], None]) -> None:
         self._on_progress = on_progress
         self.is_record = False
+        self._error: PexdockError | None = None
 
     def on_succeeded(self, replies: ReplyEncoder, start: int, row_count: int) -> None:  # noqa: ARG002 - the signature of observers
         """Notes whether the result is one record."""
         self.is_record = replies.is_record
 
-    def on_failed(self, error: PexdockError, *, blamed: bool) -> None:
-        """Does nothing: the response says it."""
+    def on_failed(self, error: PexdockError, *, blamed: bool) -> None:  # noqa: ARG002 - as above
+        """Notes the error: a response that is streamed has begun before it."""
+        self._error = error
+
+    def require_success(self) -> None:
+        """Raises the error of the request, if it has failed."""
+        if self._error is not None:
+            raise self._error
 
     def on_progress(self, progress: Progress) -> None:
         """Passes a report on."""

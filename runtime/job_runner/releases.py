@@ -12,6 +12,7 @@ from base.ipc.front_door_control import RoutingTable
 from runtime.front.codecs import media_types
 from runtime.front.requests.hints import hints_from_headers
 from runtime.front.requests.request_head import RequestHead
+from runtime.front.requests.response_stream import NDJSON
 from runtime.front.requests.target import Target
 from runtime.front.routing.route_table import RouteTable
 from runtime.front.routing.split_route import ReleaseSelector, split_route_of
@@ -115,7 +116,9 @@ class JobReleases:
             raise NotFound(f"release {release_id} has no endpoint at this path")
         found.require_valid()
         own = _target_for(found, job.number)
-        head = RequestHead(own, job.submission.headers.get("content-type", ""), media_types.ARROW, release_id)
+        # Parts without a schema may be anything that has a form in JSON.
+        accept = NDJSON.decode() if found.endpoint.spec.streams and not found.endpoint.spec.output_schema else media_types.ARROW
+        head = RequestHead(own, job.submission.headers.get("content-type", ""), accept, release_id)
         head.apply_hints(hints_from_headers(_headers_of(job)))
         head.timeout_s = timeout_s
         return head

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable
 from typing import BinaryIO, TypeVar
 
-from base.errors import Unavailable
 from runtime.front.requests.response import HttpResponse
 from runtime.jobs.files import JobFiles
 
@@ -20,14 +19,14 @@ _RETRY_S = 1.0
 """Interval in seconds at which something is written again while the disk is full."""
 
 
-async def store_result(files: JobFiles, number: int, response: HttpResponse) -> None:
+async def store_result(files: JobFiles, number: int, response: HttpResponse, require_success: Callable[[], None]) -> None:
     """Stores the body of a response as the result of a job. It is on the disk when this returns.
 
     While the disk is full, this waits: otherwise, the work of hours would be lost.
 
     Raises:
         OSError: The result cannot be written.
-        Unavailable: The worker has exited before the body was complete.
+        PexdockError: The handler has failed after its first part, as `require_success` says.
     """
     path = files.result_part(number)
     with await asyncio.to_thread(path.open, "wb", buffering=0) as file:
@@ -36,8 +35,7 @@ async def store_result(files: JobFiles, number: int, response: HttpResponse) -> 
         else:
             while (piece := await response.stream.next()) is not None:
                 await _write(file, piece)
-            if response.stream.is_cut:
-                raise Unavailable("the worker has exited before the result was complete")
+            require_success()
     await _when_room(lambda: files.seal_result(number))
 
 

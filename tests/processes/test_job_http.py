@@ -303,3 +303,20 @@ def test_jobs_are_listed_in_pages(clients):
     for query in ("state=waiting", "limit=0", "limit=1001", "cursor=a", "nonsense=1", "cursor=-1"):
         answer = clients.ann.get(f"/jobs?{query}")
         assert answer.status_code == 422, query
+
+
+def test_a_streamed_answer_is_stored_whole_or_its_job_has_failed(clients):
+    """Parts with a schema are rows in any media type, others lines of JSON. An error after the first part is the job's error."""
+    words, parts, broken = (
+        clients.submit(path=path, rows=rows) for path, rows in (("/words", [{"x": 1}]), ("/parts", [{"x": 1}]), ("/parts", [{"x": 1}] * 2))
+    )
+    clients.until(words, "done")
+    answer = clients.ann.get(f"/jobs/{words}/result")
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    assert [json.loads(line) for line in answer.text.splitlines()] == [{"word": "one"}, {"word": "two"}]
+    clients.until(parts, "done")
+    assert clients.ann.get(f"/jobs/{parts}/result").json()["predictions"] == [{"part": 0}, {"part": 1}, {"part": 2}]
+    assert clients.ann.get(f"/jobs/{parts}/result", headers={"accept": "text/csv"}).text == "part\n0\n1\n2\n"
+    failed = clients.until(broken, "failed", "done")
+    assert (failed["state"], failed["attempts"], failed["error"]["code"]) == ("failed", 1, "handler_failed")
+    assert clients.ann.get(f"/jobs/{broken}/result").status_code == 409

@@ -39,6 +39,28 @@ MODEL = """
         return pl.DataFrame({"x": records_df["x"], "product": records_df["x"] * options.factor})
 """
 
+STREAMS = """
+    from collections.abc import Iterator
+    import polars as pl
+    import base.service as svc
+    from base.schema import Schema
+
+    class Part(Schema):
+        part: pl.Int64
+
+    @svc.endpoint("/words")
+    def words(records_df: pl.DataFrame):
+        for word in ("one", "two"):
+            yield {"word": word}
+
+    @svc.endpoint("/parts")
+    def parts(records_df: pl.DataFrame) -> Iterator[Part.DataFrame]:
+        for part in range(3):
+            if records_df.height > 1 and part == 2:
+                raise ValueError("after two parts")
+            yield pl.DataFrame({"part": [part]})
+"""
+
 
 class JobClients:
     """A supervisor with two clients, and gates at which its jobs wait.
@@ -67,11 +89,12 @@ class JobClients:
         for name, job in (("study", ""), ("always", "job=True")):
             source = MODEL.replace("JOB", job).replace("FOLDER", str(self.gates)).replace("/study", f"/{name}")
             write_tiny(self.run.dist / f"{name}.pex", name, module=source)
+        write_tiny(self.run.dist / "streams.pex", "streams", module=STREAMS, endpoints=("words", "parts"))
         self.keys = key, other_key
 
     def __enter__(self):
         self.run.__enter__()
-        for name in ("study", "always"):
+        for name in ("study", "always", "streams"):
             self.run.until_state(f"{name}.pex", "ready")
         self.address = self.run.state()["address"]
         self.ann, self.ben = (

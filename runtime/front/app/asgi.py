@@ -10,7 +10,7 @@ from base.endpoint.context import RequestContext
 from base.errors import UnsupportedMedia
 from base.ipc.release_spec import EndpointSpec
 from runtime.front.requests.response import HttpResponse
-from runtime.front.requests.response_stream import ARROW, stream_media_type
+from runtime.front.requests.response_stream import streams_arrow
 from runtime.front.requests.target import parse_query
 
 Scope = MutableMapping[str, Any]
@@ -56,8 +56,7 @@ def request_context(spec: EndpointSpec, scope: Scope, headers: Mapping[bytes, by
     query = parse_query(scope["query_string"])
     given = {name: headers[name.encode()].decode("latin-1") for name in spec.headers if name.encode() in headers}
     content_type = headers.get(b"content-type", b"").decode("latin-1") if spec.raw else ""
-    arrow = spec.streams and not spec.media_type and stream_media_type(accept, spec) == ARROW
-    return RequestContext(request_id, given, query, content_type, arrow=arrow)
+    return RequestContext(request_id, given, query, content_type, arrow=streams_arrow(accept, spec))
 
 
 async def send_response(send: Send, response: HttpResponse) -> None:

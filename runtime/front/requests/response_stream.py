@@ -23,6 +23,11 @@ def stream_media_type(accept: str, spec: EndpointSpec) -> bytes:
     return NDJSON if preferred is None else preferred.encode()
 
 
+def streams_arrow(accept: str, spec: EndpointSpec) -> bool:
+    """Returns whether the worker must send the parts of a response as Arrow."""
+    return spec.streams and not spec.media_type and stream_media_type(accept, spec) == ARROW
+
+
 class ResponseStream:
     """The parts of one response. Holds at most one part, and requests the next one when the client has taken it.
 

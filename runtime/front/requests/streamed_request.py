@@ -76,6 +76,8 @@ class StreamedRequest(InferenceRequest):
             document = problem_response(error, self.id)
             self._stream.finish(bytes(document.body))
             self._end(document.status, failed=blamed or isinstance(error, AuthorError))
+            if self.observer is not None:
+                self.observer.on_failed(error, blamed=blamed)
 
     def abandon(self) -> None:
         """Ends the request because its client has disconnected."""
