@@ -184,7 +184,10 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
         spec = None if cache_config is None else cache_config.spec
         call_plan = plan_call(handler, AvailableInputs(name, parameters, cache_config is not None, spec, raw), annotations)
         if call_plan.frame_form is not FrameForm.FRAME and (group_by is not None or (batched and not kind.streams)):
-            raise Declaration(f"endpoint {name}: a handler that takes {call_plan.frame_form.value} gets whole requests; add batched=False")
+            and_drop = "" if group_by is None else " in place of group_by"
+            raise Declaration(
+                f"endpoint {name}: a handler that takes {call_plan.frame_form.value} gets whole requests; add batched=False{and_drop}"
+            )
         output = _schema(name, _result_annotation(kind, annotations("return")), may_be_record=not batched or group_by is not None)
         if raw and output is not None:
             raise Declaration(

@@ -52,10 +52,14 @@ def encode_partial_body(
 
 
 def _add_rows(answered: pa.RecordBatch, values: pa.RecordBatch, reasons: list[str]) -> pa.RecordBatch:
-    rows, failed = (frame_of_table(pa.Table.from_batches([each])) for each in (answered, values))
-    rows = rows.with_columns(pl.lit(None, pl.String).alias(ERROR_COLUMN))
-    failed = failed.with_columns(pl.Series(ERROR_COLUMN, reasons, pl.String))
     try:
+        rows, failed = (frame_of_table(pa.Table.from_batches([each])) for each in (answered, values))
+        rows = rows.with_columns(pl.lit(None, pl.String).alias(ERROR_COLUMN))
+        failed = failed.with_columns(pl.Series(ERROR_COLUMN, reasons, pl.String))
         return tables.to_one_batch(tables.to_table(pl.concat([rows, failed], how="diagonal_relaxed")))
-    except (pl.exceptions.PolarsError, pa.ArrowException) as exc:
-        raise BadResult(f"the result has other types in the columns of the groups than the rows: {exc}") from exc
+    except _ANY_ERROR as exc:
+        raise BadResult(f"the result of the handler cannot be joined with the groups that failed: {exc}") from exc
+
+
+_ANY_ERROR = (Exception, pl.exceptions.PanicException)
+"""A worker may send columns of any type, and every request needs an answer."""
