@@ -34,9 +34,9 @@ _NAME = re.compile(r"[0-9a-f]{32}")
 
 
 class IncomingBody:
-    """The body of a job that a front door writes. The file is removed at the end of the block unless a job has taken it.
+    """The body of a job that a front door writes. Its name here is removed at the end of the block; a job that has taken it has another.
 
-    It is locked meanwhile, so that nobody takes it for one that a dead front door has left. All calls block.
+    The file is locked meanwhile, so that nobody takes it for one that a dead front door has left. All calls block.
 
     Attributes:
         name: Its name, for `Submission.body_file`.
@@ -44,7 +44,6 @@ class IncomingBody:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         while True:
             self.name = secrets.token_hex(16)
             self._path = folder / self.name
@@ -59,7 +58,7 @@ class IncomingBody:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Removes the file if it is still there, and closes it."""
+        """Calls `close`."""
         self.close()
 
     def sync(self) -> None:
@@ -67,7 +66,7 @@ class IncomingBody:
         os.fsync(self.file.fileno())
 
     def close(self) -> None:
-        """Removes the file if no job has taken it, and closes it. Idempotent."""
+        """Removes the name, and closes the file. Idempotent."""
         if not self.file.closed:
             self._path.unlink(missing_ok=True)
             self.file.close()

@@ -14,6 +14,8 @@ from job_store_killer import ATTEMPTS, body_of, result_of, run_job, submit_job
 from job_stores import files_of, opened
 from runtime.jobs.job import JobState
 
+pytestmark = pytest.mark.timeout(300)  # a busy machine
+
 ROOT = Path(__file__).parents[4]
 PROGRAM = Path(job_store_killer.__file__)
 
