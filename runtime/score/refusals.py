@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import ParamSpec, Protocol, TypeVar
+from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -47,6 +47,18 @@ class WorkerEnded(HandlerFailed):
     """A batch has ended its worker."""
 
 
+class Answer(NamedTuple):
+    """The answer to a batch.
+
+    Attributes:
+        results: The results.
+        errors: Errors of groups of rows, whose cells name all rows of the group; only an endpoint that groups rows has them.
+    """
+
+    results: pa.RecordBatch
+    errors: Sequence[PexdockError] = ()
+
+
 class Scorer(Protocol):
     """Computes batches of rows, wherever its workers live.
 
@@ -73,8 +85,8 @@ class Scorer(Protocol):
     def parallel(self) -> int:
         """Number of batches that keep all workers busy."""
 
-    async def score(self, rows: Rows, *, is_suspect: bool = False) -> pa.RecordBatch:
-        """Returns the result for these rows.
+    async def score(self, rows: Rows, *, is_suspect: bool = False) -> Answer:
+        """Returns the answer to these rows.
 
         Args:
             rows: The rows.
@@ -126,15 +138,18 @@ class ChunkScorer:
         self._file = file
 
     async def score_whole(self, chunk: Chunk) -> ScoredChunk:
-        """Scores a file as one request, which is refused as a whole."""
+        """Scores a file as one request. It is refused as a whole, or groups of its rows are."""
         found = ScoredChunk()
         try:
             rows = await run_on_thread(chunk.decode, self._scorer.decoder, 0, chunk.count)
-            found.results.append((np.empty(0, np.int64), await self._scorer.score(rows)))
+            results, errors = await self._scorer.score(rows)
+            found.results.append((np.empty(0, np.int64), results))
         except _OF_ROWS as exc:
-            cells = exc.cells or (Cell(None, None, exc.detail),)
-            for cell in cells:
-                self._refuse(found, cell.row, exc, [cell])
+            errors = [exc]
+        for error in errors:
+            for cell in error.cells or (Cell(None, None, error.detail),):
+                self._refuse(found, cell.row, error, [cell])
+        found.refused.sort(key=lambda each: -1 if each.row is None else each.row)
         return found
 
     async def score(self, chunk: Chunk) -> ScoredChunk:
@@ -176,7 +191,8 @@ class ChunkScorer:
     ) -> list[tuple[np.ndarray, pa.RecordBatch]]:
         while len(numbers):
             try:
-                return [(numbers, await self._scorer.score(Rows(batch, shape), is_suspect=is_suspect))]
+                answer = await self._scorer.score(Rows(batch, shape), is_suspect=is_suspect)
+                return [(numbers, answer.results)]
             except _OF_ROWS as exc:
                 error = exc
             cells: dict[int, list[Cell]] = {}

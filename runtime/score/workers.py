@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from math import inf
 from sys import maxsize
 from urllib.parse import quote, urlencode
 
@@ -14,7 +13,7 @@ import pyarrow as pa
 
 from base.backoff import Backoff
 from base.endpoint.context import RequestContext
-from base.errors import Cell, Misfit, NotFound, PexdockError, Unavailable
+from base.errors import BadResult, Cell, Misfit, NotFound, PexdockError, Unavailable
 from base.ipc.control import Ready
 from base.ipc.front_door_control import RequestsSent, Route, WorkerUnhealthy
 from base.ipc.release_spec import EndpointSpec, ReleaseSpec
@@ -25,15 +24,16 @@ from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.endpoint import ServedEndpoint
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import RequestHead
-from runtime.front.requests.response import drop_response
+from runtime.front.requests.response import HttpResponse, drop_response
 from runtime.front.requests.target import Target, parse_query
 from runtime.front.routing.path_trie import PathTrie
-from runtime.front.scheduling.admission import check_parameters, submit_copy, submit_suspect
+from runtime.front.scheduling.admission import check_parameters, submit_copy, submit_divided, submit_suspect
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers
+from runtime.front.scheduling.divided_request import GroupedRequest
 from runtime.front.scheduling.quarantine import PoisonRequest
 from runtime.pex.file import PexFile
-from runtime.score.refusals import WorkerEnded
+from runtime.score.refusals import Answer, WorkerEnded, run_on_thread
 from runtime.settings import Settings
 from runtime.supervisor.processes.worker import WorkerFailure
 from runtime.supervisor.processes.worker_run import WorkerTemplate
@@ -68,7 +68,13 @@ class LocalWorkers:
         backoff = Backoff(min(settings.restart_delay_min_s, _RESTART_DELAY_MAX_S), _RESTART_DELAY_MAX_S)
         self._template = dataclasses.replace(template, backoff=backoff)
         self._pex, self._sha256, self._settings, self._count = pex, sha256, settings, workers
-        limits = QueueLimits(maxsize, maxsize, inf, columns_max=settings.columns_max, response_max_bytes=int(settings.response_max_bytes))
+        limits = QueueLimits(
+            maxsize,
+            maxsize,
+            columns_max=settings.columns_max,
+            request_max_groups=settings.request_max_groups,
+            response_max_bytes=int(settings.response_max_bytes),
+        )
         deadlines = Deadlines(settings.score_timeout_s)
         self._dispatchers = Dispatchers(limits, int(settings.shared_memory_max_bytes), deadlines, report=self._on_report)
         self._set = WorkerSet(self, workers, 0, 0, lambda: 1)
@@ -138,8 +144,8 @@ class LocalWorkers:
 
     @property
     def is_whole(self) -> bool:
-        """True if a batch is one request as a whole."""
-        return self.spec.whole
+        """True if a batch is one request as a whole, of which all groups are computed at the same time."""
+        return self.spec.whole or bool(self.spec.group_by)
 
     @property
     def empty(self) -> pa.RecordBatch:
@@ -151,8 +157,11 @@ class LocalWorkers:
         """Number of batches that keep all workers busy."""
         return BATCHES_PER_WORKER * self._count * self.spec.max_concurrency
 
-    async def score(self, rows: Rows, *, is_suspect: bool = False) -> pa.RecordBatch:
-        """Returns the result for these rows; see `Scorer.score`."""
+    async def score(self, rows: Rows, *, is_suspect: bool = False) -> Answer:
+        """Returns the answer to these rows; see `Scorer.score`."""
+        if self.spec.group_by:
+            rows = await run_on_thread(self.decoder.group_rows, rows)
+            return await submit_divided(ScoredGroups(self._head, rows, next(self._ids), drop_response, self._context)).result
         request = ScoredRequest(self._head, rows, next(self._ids), self._context)
         if is_suspect:
             request.crash_count = 1
@@ -160,7 +169,7 @@ class LocalWorkers:
         else:
             submit_copy(request)
         try:
-            return await request.result
+            return Answer(await request.result)
         except PoisonRequest as exc:
             raise WorkerEnded(exc.detail) from exc
 
@@ -251,6 +260,52 @@ class ScoredRequest(InferenceRequest):
                 self.result.set_exception(error)
 
 
+class ScoredGroups(GroupedRequest):
+    """A request whose groups of rows are calls of their own, and whose results stay in this process.
+
+    Attributes:
+        result: The results of the groups, and the errors of those that failed.
+    """
+
+    __slots__ = ("result",)
+
+    def __init__(
+        self, head: RequestHead, rows: Rows, request_id: str, respond: Callable[[HttpResponse], None], context: RequestContext | None
+    ) -> None:
+        super().__init__(head, rows, request_id, respond, context)
+        self.result: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def fail(self, error: PexdockError, *, blamed: bool = False) -> None:  # noqa: ARG002
+        """Ends the request, and all its parts, with an error."""
+        if not self.answered:
+            self._end(500)
+            if not self.result.done():
+                self.result.set_exception(error)
+        self.cancel()
+
+    async def _respond_joined(self) -> None:
+        try:
+            results = await asyncio.to_thread(self._joined) if self._results else None
+        except BadResult as exc:
+            self.fail(exc)
+            return
+        self._end(200)
+        if not self.result.done():
+            empty = ReplyEncoder.for_no_rows(self.endpoint.output_schema).copy_rows(0, 0)
+            self.result.set_result(
+                Answer(empty if results is None else results, [self._of_all_rows(*each) for each in self._errors.items()])
+            )
+
+    def _of_all_rows(self, number: int, error: PexdockError) -> PexdockError:
+        """Returns the error of a group with a cell for each of its rows."""
+        starts, order = self._grouped.groups.starts, self._grouped.groups.order
+        places = range(starts[number], starts[number + 1])
+        named = {cell.row: cell for cell in error.cells}
+        rows = list(places) if order is None else order[places.start : places.stop].to_list()
+        kind = WorkerEnded(error.detail) if isinstance(error, PoisonRequest) else error
+        return kind.copy_for_caller(cells=[named.get(row) or Cell(row, None, error.detail) for row in rows])
+
+
 def _choose_endpoint(endpoints: Sequence[ServedEndpoint], name: str | None) -> ServedEndpoint:
     """Returns the endpoint with a name or a path, or the only one."""
     names = ", ".join(f"{each.spec.name} ({each.spec.path})" for each in endpoints)
@@ -258,8 +313,8 @@ def _choose_endpoint(endpoints: Sequence[ServedEndpoint], name: str | None) -> S
     if len(found) != 1:
         raise NotFound(f"the model has several endpoints; name one of {names}" if found else f"no endpoint {name!r}; name one of {names}")
     spec = found[0].spec
-    if spec.raw or spec.streams or spec.group_by:
-        kind = "takes undecoded bodies" if spec.raw else "answers in parts" if spec.streams else "groups rows"
+    if spec.raw or spec.streams:
+        kind = "takes undecoded bodies" if spec.raw else "answers in parts"
         raise Misfit(f"the endpoint {spec.name} {kind}, so it cannot score files; name one that takes rows and returns all results at once")
     return found[0]
 

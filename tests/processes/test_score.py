@@ -230,6 +230,25 @@ def test_an_endpoint_that_takes_whole_requests_is_called_once_for_each_file(scor
     assert [each[:3] for each in refused(scoring)] == [("c.csv", 1, "misfit")]
 
 
+def test_an_endpoint_that_groups_rows_answers_each_file_without_the_groups_that_fail(scoring):
+    """All rows of a group that fails are refused. A group that ends its worker is found, too."""
+    rows = [(1, "a"), (2, "b"), (-3, "b"), (4, "a"), (-9, "c"), (6, "d")]
+    table = pa.table({"x": [x for x, _ in rows], "name": [name for _, name in rows]})
+    pq.write_table(table, scoring.folder / "in" / "a.parquet", row_group_size=2)
+    write_parquet(scoring.folder / "in" / "b.parquet", [-3, -3])
+    run = scoring.run(endpoint="groups", pattern="in/*.parquet")
+    assert run.returncode == 1, run.stderr
+    found = pl.read_parquet(scoring.folder / "out" / "a-00000.parquet")
+    assert sorted(found.select("name", "sum").rows()) == [("a", 5), ("d", 6)]
+    assert refused(scoring) == [
+        ("a.parquet", 1, "rejected", "minus three is unlucky"),
+        ("a.parquet", 2, "rejected", "minus three is unlucky"),
+        ("a.parquet", 4, "handler_failed", "the worker exited while it computed this row"),
+        ("b.parquet", 0, "rejected", "minus three is unlucky"),
+        ("b.parquet", 1, "rejected", "minus three is unlucky"),
+    ]
+
+
 @pytest.fixture(params=["s3", "az"])
 def bucket(request, tmp_path, monkeypatch):
     """Returns the URL of an empty bucket of a server on loopback, to which the environment leads."""

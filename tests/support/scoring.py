@@ -45,6 +45,14 @@ MODEL = """
     def whole(rows: Row.DataFrame):
         return pl.DataFrame({"name": ["rows", "sum"], "value": [rows.height, rows["x"].sum()]})
 
+    @svc.endpoint(path="/groups", group_by=["name"])
+    def groups(rows: Row.DataFrame):
+        if (rows["x"] == -9).any():
+            os.kill(os.getpid(), signal.SIGKILL)
+        if unlucky := (rows["x"] == -3).arg_true().to_list():
+            raise Reject(422, "minus three is unlucky", unlucky)
+        return {"sum": rows["x"].sum()}
+
     @svc.endpoint(path="/stream")
     def stream(rows: Row.DataFrame):
         yield rows["x"]
@@ -54,7 +62,7 @@ MODEL = """
 class Scoring:
     """A folder with a model, its base and files, in which the command runs."""
 
-    def __init__(self, folder, module=MODEL, endpoints=("predict", "whole", "stream")):
+    def __init__(self, folder, module=MODEL, endpoints=("predict", "whole", "groups", "stream")):
         self.folder = folder
         write_linked_base(folder / "dist" / "base.pex")
         self.model = write_tiny(folder / "dist" / "tiny.pex", "tiny", module=module, endpoints=endpoints)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Callable
+from typing import TypeVar
 
 from polars.exceptions import PanicException
 
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 TIME_STEP_S = 0.01
 """Steps in which the time of a parameter check or of a slow decoder is counted, in seconds. Requests with equal time limits share a lane
 of `Deadlines`."""
+
+
+D = TypeVar("D", bound=DividedRequest)
 
 
 def submit_request(
@@ -129,6 +133,16 @@ def submit_copy(request: InferenceRequest) -> None:
     queue.deadlines.watch(request)
     queue.policy.arrivals += 1
     queue.enqueue(request)
+
+
+def submit_divided(request: D) -> D:
+    """Queues the parts of a request, and returns it."""
+    queue = request.endpoint
+    assert isinstance(queue, EndpointQueue)
+    queue.add_divided(request, 0)
+    queue.policy.arrivals += 1
+    queue.scheduler.wake()
+    return request
 
 
 def submit_suspect(request: InferenceRequest) -> None:
