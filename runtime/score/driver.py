@@ -41,15 +41,6 @@ class DriverLimits:
     row_column: str = ""
 
 
-class Totals(NamedTuple):
-    """The outcome of a run, and of those that it continued."""
-
-    rows: int
-    results: int
-    refused: int
-    failed: int
-
-
 class _Work(NamedTuple):
     """A part, with all parts behind it if they are known only one after the other."""
 
@@ -90,8 +81,8 @@ class Driver:
         self._refused = 0
         self._records: dict[tuple[int, int], PartRecord] = {}
 
-    async def run(self) -> Totals:
-        """Scores all parts that are not done.
+    async def run(self) -> list[PartRecord]:
+        """Scores all parts that are not done. Returns the records of all parts, in order.
 
         Raises:
             PexdockError: The run has ended early. It can be continued.
@@ -114,9 +105,8 @@ class Driver:
         except BaseExceptionGroup as exc:
             raise exc.exceptions[0] from None
         records = [self._records[key] for key in sorted(self._records)]
-        totals = Totals(*(sum(getattr(each, name) for each in records) for name in Totals._fields))
         await run_on_thread(self._journal.finish, records)
-        return totals
+        return records
 
     async def _find_work(self) -> AsyncIterator[_Work]:
         limits = ReadLimits.whole_file() if self._scorer.is_whole else self._limits.read

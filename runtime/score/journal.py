@@ -95,13 +95,18 @@ class Journal:
         self._output = output
         self._sizes = dict(output.sizes())
 
+    @property
+    def is_new(self) -> bool:
+        """True if no part is done."""
+        return self._sizes.keys() <= {_PLAN}
+
     def check(self, plan: Plan) -> None:
         """Checks that the folder is empty, or holds results of the same plan.
 
         Raises:
             Conflict: It holds something else.
         """
-        if self._sizes.keys() <= {_PLAN}:
+        if self.is_new:
             return  # a run that ended before its first part may be replaced
         if _PLAN not in self._sizes:
             raise Conflict(f"the output is not empty: it has {min(self._sizes)}; name another folder, or remove its files")

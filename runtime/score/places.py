@@ -203,8 +203,11 @@ class OutputFolder(Protocol):
     def publish(self, aside: Path, name: str) -> None:
         """Moves a complete file from `aside` to its place, at once and as a whole."""
 
-    def remove(self, name: str) -> None:
-        """Removes a file."""
+    def names(self) -> set[str]:
+        """Returns the names of what is directly in it."""
+
+    def clear(self) -> None:
+        """Removes everything in it."""
 
 
 class LocalFolder:
@@ -235,9 +238,13 @@ class LocalFolder:
         aside.replace(place)
         sync_path(place.parent)
 
-    def remove(self, name: str) -> None:
-        """Removes a file."""
-        (self._path / name).unlink(missing_ok=True)
+    def names(self) -> set[str]:
+        """Returns the names of what is directly in it."""
+        return {each.name for each in self._path.iterdir()} if self._path.is_dir() else set()
+
+    def clear(self) -> None:
+        """Removes the folder."""
+        shutil.rmtree(self._path)
 
 
 class StoreFolder:
@@ -276,22 +283,35 @@ class StoreFolder:
             obstore.put(self._store, name, aside)
         aside.unlink()
 
-    def remove(self, name: str) -> None:
-        """Removes an object."""
+    def names(self) -> set[str]:
+        """Returns the names of what is directly below the URL."""
         import obstore  # noqa: PLC0415 - see `_ObjectContent`
 
         with _store_errors(self._url):
-            obstore.delete(self._store, name)
+            return {each["path"].rpartition("/")[2] for each in obstore.list_with_delimiter(self._store)["objects"]}
+
+    def clear(self) -> None:
+        """Removes all objects."""
+        import obstore  # noqa: PLC0415 - see `_ObjectContent`
+
+        with _store_errors(self._url):
+            obstore.delete(self._store, list(self.sizes()))
+        shutil.rmtree(self.aside)
 
 
-def open_output(place: str, scratch: Path) -> OutputFolder:
-    """Returns the folder at a path or a URL, with an empty folder for incomplete files.
+def folder_at(place: str, aside: Path) -> OutputFolder:
+    """Returns the folder at a path or a URL.
 
     Args:
         place: The path or URL.
-        scratch: Local folder for incomplete files of a URL.
+        aside: Local folder for incomplete files of a URL.
     """
-    folder = StoreFolder(place, scratch / "aside") if "://" in place else LocalFolder(Path(place).absolute())
+    return StoreFolder(place, aside) if "://" in place else LocalFolder(Path(place).absolute())
+
+
+def open_output(place: str, scratch: Path) -> OutputFolder:
+    """Returns the same, with an empty folder for incomplete files, which is in `scratch` for a URL."""
+    folder = folder_at(place, scratch / "aside")
     shutil.rmtree(folder.aside, ignore_errors=True)  # of a run that was killed
     folder.aside.mkdir(parents=True)
     return folder

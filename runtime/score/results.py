@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import pyarrow as pa
@@ -167,21 +167,40 @@ WRITERS: dict[str, type[PartWriter]] = {
 }
 
 
-def split_output(output: str) -> tuple[str, str]:
-    """Returns the folder of an output, and the ending of the files in it: `out` or `out/*.csv`.
+class Output(NamedTuple):
+    """The place and the format of results.
 
-    Raises:
-        UnsupportedMedia: No format has this ending.
+    Attributes:
+        folder: Folder or URL of the files.
+        ending: Ending of the results, which is their format.
+        file: The only file, if the output is a file; the folder then has the parts, until they are joined.
     """
-    folder, _, name = output.rpartition("/")
-    if not name.startswith("*."):
-        if any(name.endswith(ending) for ending in WRITERS) or "*" in output:
-            raise UnsupportedMedia(f"the output {output} is no folder; name a folder, or its files as in {folder or '.'}/*.csv")
-        return output.rstrip("/") or "/", ".parquet"
-    ending = name[1:]
-    if ending not in WRITERS:
-        raise UnsupportedMedia(f"the output {output} must end in one of {', '.join(f'*{each}' for each in WRITERS)}")
-    return folder or ("/" if output.startswith("/") else "."), ending
+
+    folder: str
+    ending: str
+    file: str = ""
+
+    @property
+    def part_ending(self) -> str:
+        """Ending of the files of parts."""
+        return ".arrow" if self.file else self.ending
+
+    @classmethod
+    def parse(cls, text: str) -> Output:
+        """Returns the output that a text names: a folder, `out`; the files in it, `out/*.csv`; or one file, `out.csv`.
+
+        Raises:
+            UnsupportedMedia: No format has this ending.
+        """
+        folder, _, name = text.rpartition("/")
+        ending = f".{name.rpartition('.')[2]}" if "." in name else ""
+        if "*" in folder or ("*" in name and (name != f"*{ending}" or ending not in WRITERS)):
+            raise UnsupportedMedia(f"the output {text} must be a folder, or end in one of {', '.join(f'/*{each}' for each in WRITERS)}")
+        if "*" in name:
+            return cls(folder or ("/" if text.startswith("/") else "."), ending)
+        if ending in WRITERS:
+            return cls(f"{text}.parts", ending, text)
+        return cls(text.rstrip("/") or "/", ".parquet")
 
 
 def _encode(batch: pa.RecordBatch, form: ResponseFormat) -> bytes | memoryview:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import uvloop
 
@@ -22,11 +23,12 @@ from runtime.pex.cache.store import PexCache, UnpackedBase
 from runtime.pex.check import check_pex, choose_base
 from runtime.pex.file import PexFile, read_pex
 from runtime.pex.trust.policy import load_trust_policy
-from runtime.score.driver import Driver, DriverLimits, Totals
-from runtime.score.journal import Journal, Plan, PlannedInput
+from runtime.score.driver import Driver, DriverLimits
+from runtime.score.journal import REFUSED, Journal, PartRecord, Plan, PlannedInput
 from runtime.score.places import InputFile, file_name, find_inputs, open_output
 from runtime.score.readers import ReadLimits, reader_kind
-from runtime.score.results import split_output
+from runtime.score.results import Output
+from runtime.score.single_file import SingleFile
 from runtime.score.workers import LocalWorkers
 from runtime.settings import Settings
 from runtime.supervisor.host.run_dir import RunDir, RunDirTaken, lock_run_dir
@@ -63,6 +65,24 @@ class ScoreOrder:
     row_column: str = ""
 
 
+class Totals(NamedTuple):
+    """The outcome of a run, and of those that it continued.
+
+    Attributes:
+        rows: Rows of the files.
+        results: Rows of the results.
+        refused: Rows that were refused.
+        failed: Rows among them for which the model failed.
+        refusals: The file of refused rows.
+    """
+
+    rows: int
+    results: int
+    refused: int
+    failed: int
+    refusals: str
+
+
 Progress = Callable[[float, int, int], None]
 """Takes the bytes of the files that were just read, and the numbers of rows and of refused rows in them."""
 
@@ -82,24 +102,31 @@ def score_files(order: ScoreOrder, settings: Settings, on_begin: Callable[[int, 
         KeyboardInterrupt: SIGINT or SIGTERM has ended it; likewise.
     """
     inputs = [file for pattern in order.inputs for file in find_inputs(pattern)]
-    folder, ending = split_output(order.output)
-    _check_inputs(inputs, ending)
+    target = Output.parse(order.output)
+    _check_inputs(inputs)
     spawner()  # before files are opened
-    with _lock_output(folder) as run_dir, scratch_root(run_dir.path / "scratch", shared=settings.worker_user is not None) as scratch:
-        output = open_output(folder, scratch)
+    with _lock_output(target.folder) as run_dir, scratch_root(run_dir.path / "scratch", shared=settings.worker_user is not None) as scratch:
+        output = open_output(target.folder, scratch)
         store = PexCache(settings.cache_path, show)
         try:
             model = _prepare_model(order, settings, store, run_dir, scratch)
             journal = Journal(output)
-            plan, limits = model.plan(order, settings, ending, inputs), _driver_limits(order, settings)
+            plan, limits = model.plan(order, settings, target.ending, inputs), _driver_limits(order, settings)
             journal.check(plan)
+            single = SingleFile(target, output) if target.file else None
+            if single is not None:
+                single.require_absent(journal)
 
             def make_driver(workers: LocalWorkers) -> Driver:
                 journal.begin(plan)
                 progress = on_begin(len(inputs), sum(file.size for file in inputs))
-                return Driver(workers, journal, inputs, ending, limits, progress)
+                return Driver(workers, journal, inputs, target.part_ending, limits, progress)
 
-            return uvloop.run(_run(order, settings, model, make_driver))
+            records = uvloop.run(_run(order, settings, model, make_driver))
+            if single is not None:
+                single.write(records)
+            rows, results, refused, failed = (sum(getattr(each, name) for each in records) for name in Totals._fields[:4])
+            return Totals(rows, results, refused, failed, f"{target.file or f'{target.folder}/'}{REFUSED}")
         except asyncio.CancelledError:  # by SIGTERM
             raise KeyboardInterrupt from None
         finally:
@@ -109,7 +136,9 @@ def score_files(order: ScoreOrder, settings: Settings, on_begin: Callable[[int, 
                 output.aside.parent.rmdir()
 
 
-async def _run(order: ScoreOrder, settings: Settings, model: _PreparedModel, make_driver: Callable[[LocalWorkers], Driver]) -> Totals:
+async def _run(
+    order: ScoreOrder, settings: Settings, model: _PreparedModel, make_driver: Callable[[LocalWorkers], Driver]
+) -> list[PartRecord]:
     workers = LocalWorkers(model.template, model.pex, model.sha256, order.workers, settings)
     own = asyncio.current_task()
     assert own is not None
@@ -187,14 +216,14 @@ def _driver_limits(order: ScoreOrder, settings: Settings) -> DriverLimits:
     return DriverLimits(read, int(settings.score_memory_max_bytes), settings.score_refused_max_rows, order.row_column)
 
 
-def _check_inputs(inputs: Sequence[InputFile], ending: str) -> None:
+def _check_inputs(inputs: Sequence[InputFile]) -> None:
     """Raises PexdockError if a file has another format, or if two files would have one result."""
     for file in inputs:
         reader_kind(file)
-    names = Counter(file_name(file.relative, 0, ending) for file in inputs)
+    names = Counter(file_name(file.relative, 0, "") for file in inputs)
     name, times = names.most_common(1)[0]
     if times > 1:
-        alike = [file.name for file in inputs if file_name(file.relative, 0, ending) == name]
+        alike = [file.name for file in inputs if file_name(file.relative, 0, "") == name]
         raise Conflict(f"{' and '.join(alike[:2])} would have results of the same name; score them into different outputs")
 
 

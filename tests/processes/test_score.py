@@ -91,6 +91,29 @@ def test_each_format_is_read_and_written(scoring):
             assert [row for part in own for row in part] == expected, (ending, name)
 
 
+def test_an_output_may_be_one_file_which_is_never_there_incomplete(scoring):
+    """A run that was killed continues; afterwards only the file is there, and that with the refused rows."""
+    for i in range(4):
+        write_parquet(scoring.folder / "in" / f"{i}.parquet", [*range(1000 * i, 1000 * i + 999), -3])
+    write_parquet(scoring.folder / "in" / "none.parquet", [])
+    words = ("--param", "region=r", "--param", "slow_s=0.1", "--batch-rows", "300")
+    process = scoring.start(*words, output="out/all.csv")
+    until(lambda: list(scoring.folder.glob("out/all.csv.parts/_score/parts/*")) or process.poll() is not None)
+    scoring.kill(process)
+    assert [path.name for path in (scoring.folder / "out").iterdir()] == ["all.csv.parts"]
+    run = scoring.run(*words, output="out/all.csv")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.endswith("3996 results, 4 rows refused: see out/all.csv_refused.ndjson\n")
+    assert sorted(scoring.files()) == ["all.csv", "all.csv_refused.ndjson"]
+    assert pd.read_csv(scoring.folder / "out" / "all.csv")["y"].tolist() == [x * 2 + 0.5 for x in range(4000) if x % 1000 != 999]
+    before = scoring.files()
+    again = scoring.run(*words, output="out/all.csv")
+    assert (again.returncode, "out/all.csv exists; name another file" in again.stderr) == (1, True), again.stderr
+    assert scoring.files() == before
+    assert scoring.run(*words, output="all.parquet").returncode == 0
+    assert pd.read_parquet(scoring.folder / "all.parquet")["y"].tolist() == pd.read_csv(scoring.folder / "out" / "all.csv")["y"].tolist()
+
+
 def test_refused_rows_are_listed_with_their_reason_and_all_others_are_scored(scoring):
     """By the schema, by the handler, by an error of the handler and by a worker that exits; in each format the same rows."""
     xs = [*range(1000)]
@@ -205,7 +228,7 @@ def test_what_cannot_be_scored_is_an_error_that_names_it(scoring):
             {"pattern": "in/a.parquet", "endpoint": "nope"},
         ),
         ("answers in parts", (), {"pattern": "in/a.parquet", "endpoint": "stream"}),
-        ("must end in one of *.parquet", region, {"pattern": "in/a.parquet", "output": "out/*.xlsx"}),
+        ("must be a folder, or end in one of /*.parquet", region, {"pattern": "in/a.parquet", "output": "out/*.xlsx"}),
     ]
     for text, words, options in cases:
         run = scoring.run(*words, **options)

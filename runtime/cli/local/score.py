@@ -43,7 +43,12 @@ def _setting(name: str, metavar: str, text: str) -> Callable[..., Any]:
 @click.option(
     "--input", "inputs", required=True, multiple=True, metavar="PATTERN", help="Files to score, such as 's3://bucket/in/**/*.parquet'."
 )
-@click.option("--output", required=True, metavar="FOLDER", help="Folder or URL of the results, or with their format: 'FOLDER/*.csv'.")
+@click.option(
+    "--output",
+    required=True,
+    metavar="FOLDER",
+    help="Folder of the results, 'FOLDER/*.csv' for another format than Parquet, or one FILE.csv; also URLs.",
+)
 @click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", callback=_parse_parameter, help="Parameter of path or query.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Worker processes [default: one for each core].")
 @click.option("--row-column", default="", metavar="NAME", help="Add a column with the number of the row in its file.")
@@ -63,7 +68,7 @@ def score(ctx: click.Context, /, model: Path, endpoint: str | None, config: Path
     """Score files with MODEL, on all cores of this machine.
 
     Reads Parquet, CSV, NDJSON and Arrow files, and writes the results as Parquet or in the format that --output names. A run that has ended
-    early continues when the same command is run again. Refused rows are listed in _refused.ndjson in the output.
+    early continues when the same command is run again. Refused rows are listed in _refused.ndjson in the output, or beside it.
     """
     from runtime.score.run import ScoreOrder, score_files  # noqa: PLC0415
     from runtime.supervisor.processes import child_output  # noqa: PLC0415
@@ -81,7 +86,7 @@ def score(ctx: click.Context, /, model: Path, endpoint: str | None, config: Path
         click.echo("\npexdock: interrupted; run the same command again to continue", err=True)
         ctx.exit(ExitStatus.INTERRUPTED)
     took_s = max(1e-9, time.monotonic() - began_s)
-    refused = f", {totals.refused} rows refused: see _refused.ndjson" if totals.refused else ""
+    refused = f", {totals.refused} rows refused: see {totals.refusals}" if totals.refused else ""
     click.echo(f"{totals.rows} rows scored in {took_s:.1f} s, {totals.results} results{refused}")
     if totals.failed:
         click.echo(f"pexdock: the model failed for {totals.failed} of the refused rows", err=True)
