@@ -173,15 +173,18 @@ def _split_pattern(pattern: str) -> tuple[str, str]:
 
 def _translate(pattern: str) -> str:
     """Returns the regular expression of a pattern, by the rules of `glob`: no wildcard matches a leading dot."""
-    found, begins_name = "", True
-    for piece in re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|.", pattern):
-        if piece in ("**/", "**"):
-            found += r"(?:(?!\.)[^/]+/)*" + ("" if piece == "**/" else r"(?!\.)[^/]+")
-        elif piece in ("*", "?"):
-            found += (r"(?!\.)" if begins_name else "") + (r"[^/]*" if piece == "*" else r"[^/]")
+    *folders, last = pattern.split("/")
+    found = "".join(r"(?:(?!\.)[^/]+/)*" if name == "**" else f"{_translate_name(name)}/" for name in folders)
+    return found + (r"(?:(?!\.)[^/]+/)*(?!\.)[^/]+" if last == "**" else _translate_name(last))
+
+
+def _translate_name(name: str) -> str:
+    found = "" if name.startswith(".") else r"(?!\.)"
+    for piece in re.findall(r"\*+|\?|\[!?[^\]]+\]|.", name):
+        if piece[0] in "*?":
+            found += "[^/]*" if piece[0] == "*" else "[^/]"
         else:
-            found += piece.replace("[!", "[^") if len(piece) > 1 else re.escape(piece)
-        begins_name = piece.endswith("/")
+            found += piece.replace("[!", "[^", 1) if len(piece) > 1 else re.escape(piece)
     return found
 
 

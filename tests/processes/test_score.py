@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+import signal
 import time
 from itertools import chain
 
@@ -163,7 +164,12 @@ def test_a_run_that_is_killed_at_any_moment_continues_and_has_the_same_files(sco
         while process.poll() is None and len(scoring.files()) <= before and time.monotonic() < deadline_s:
             time.sleep(0.01)
         time.sleep(chance.uniform(0, 0.3))
-        ended = process.poll() is not None
+        if kills == 1:  # Ctrl-C and SIGTERM leave nothing behind, and say how to go on
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=60)
+            assert (process.returncode, "run the same command again to continue" in err) == (130, True), err
+            assert not list((scoring.folder / "tmp").iterdir())
+        ended = process.poll() is not None and kills != 1
         scoring.kill(process)
         kills += 1
         if ended:
