@@ -23,6 +23,10 @@ from runtime.score.results import WRITERS, PartWriter
 _COPIES = 4
 """Copies of a chunk's values that exist at a time: as it was read, as it fits, as it is sent, and its result."""
 
+_CHUNKS_PER_BATCH = 2
+"""Chunks that are read, computed or written for each batch that workers may have. Twice as many took twice the kernel's time, since memory
+that was used long ago must be mapped again."""
+
 
 @dataclass(frozen=True)
 class DriverLimits:
@@ -77,7 +81,7 @@ class Driver:
         self._ending = ending
         self._limits = limits
         self._on_progress = on_progress
-        self._memory = _MemoryBound(limits.memory_max_bytes)
+        self._memory = _MemoryBound(limits.memory_max_bytes, _CHUNKS_PER_BATCH * scorer.parallel)
         self._refused = 0
         self._records: dict[tuple[int, int], PartRecord] = {}
 
@@ -100,7 +104,7 @@ class Driver:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._scorer.parallel):
+                for _ in range(max(1, self._scorer.parallel // 2)):
                     group.create_task(run_parts())
         except BaseExceptionGroup as exc:
             raise exc.exceptions[0] from None
@@ -218,24 +222,26 @@ class _Part:
 
 
 class _MemoryBound:
-    """Limits the bytes that all parts hold. One chunk is always admitted, whatever its size."""
+    """Limits the chunks that all parts hold, in number and bytes. One chunk is always admitted, whatever its size."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._used = 0
+    def __init__(self, max_bytes: int, max_chunks: int) -> None:
+        self._max_bytes, self._max_chunks = max_bytes, max_chunks
+        self._used = self._chunks = 0
         self._released = asyncio.Event()
 
     def try_reserve(self, size: int) -> bool:
-        """Reserves bytes. Returns False, and reserves nothing, if they exceed the limit."""
-        if self._used and self._used + size > self._max_bytes:
+        """Reserves the bytes of a chunk. Returns False, and reserves nothing, if a limit would be exceeded."""
+        if self._chunks and (self._used + size > self._max_bytes or self._chunks >= self._max_chunks):
             self._released.clear()
             return False
         self._used += size
+        self._chunks += 1
         return True
 
     def release(self, size: int) -> None:
-        """Releases bytes."""
+        """Releases the bytes of a chunk."""
         self._used -= size
+        self._chunks -= 1
         self._released.set()
 
     async def wait_released(self) -> None:

@@ -57,8 +57,7 @@ def results(folder):
 def test_results_have_the_order_of_the_rows_whatever_is_answered_first(drive, tmp_path):
     write(tmp_path, "a.parquet", list(range(130)))
     (tmp_path / "in" / "b.csv").write_text("x\n" + "\n".join(map(str, range(75))))
-    scorer = LocalScorer()
-    records = drive(scorer)
+    records = drive(LocalScorer(answers_from=3))
     found = results(tmp_path)
     assert [(name, [row["row"] for row in rows]) for name, rows in found.items()] == [
         ("a-00000.ndjson", list(range(50))),
@@ -71,7 +70,7 @@ def test_results_have_the_order_of_the_rows_whatever_is_answered_first(drive, tm
     assert [record.file for record in records] == list(found)
     files = sum(path.stat().st_size for path in (tmp_path / "in").iterdir())
     assert sum(weight for weight, _, _ in drive.progress) == pytest.approx(files, abs=len("x\n"))
-    assert (sum(rows for _, rows, _ in drive.progress), scorer.most > 2) == (205, True)
+    assert sum(rows for _, rows, _ in drive.progress) == 205
 
 
 def test_no_more_rows_are_held_than_fit_into_the_memory(drive, tmp_path):
