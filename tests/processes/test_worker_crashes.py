@@ -7,6 +7,9 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from base.ipc.front_door_control import Configure, FailureLimit, OutcomeReport, WorkerUnhealthy
 from front_harness import Front, PendingRequests, Workers, asking, lines, version
 from rawhttp import Raw, await_read, post
@@ -37,6 +40,25 @@ def test_requests_of_a_killed_worker_are_answered_by_its_replacement(make: Worke
     until(lambda: front.ask([{"x": 1}]).status == 503, "the front door has not seen that the worker ended")
     front.table(make("1.0").route("it"))
     assert [answer.json()["predictions"][0]["x"] for answer in asking.answers()] == [float(i) for i in range(40)]
+
+
+def test_a_large_table_of_a_killed_worker_is_answered_by_its_sibling(make: Workers, tmp_path: Path) -> None:
+    """It is in a file, which the sibling maps."""
+    log, xs = tmp_path / "log", np.arange(1000, 201_000, dtype=float)
+    first, second = make("1.0", "--gate", tmp_path / "gate", "--log", log), make("1.0")
+    batch, sink = pa.record_batch({"x": xs}), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    kind, body = "application/vnd.apache.arrow.stream", sink.getvalue().to_pybytes()
+    head = f"POST /tiny/whole HTTP/1.1\r\nHost: test\r\nContent-Type: {kind}\r\nAccept: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with Front(Configure(table_file_min_bytes=1024**2)) as front, Raw(front.address) as raw:
+        front.table(first.route("it"))
+        raw.send(head.encode() + body)
+        until(lambda: lines(log), "nothing reached the worker")
+        front.table(first.route("it", second))
+        first.kill()
+        found = pa.ipc.open_stream(raw.answer().body).read_all()
+    assert found["x"].to_numpy().tolist() == [*xs, *xs]
 
 
 def test_an_endpoint_may_forbid_retries(make: Workers, front: Front, tmp_path: Path) -> None:
