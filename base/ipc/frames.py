@@ -94,8 +94,15 @@ def read_frame_watched(frame: memoryview, flags: int, schema: pa.Schema | None) 
     return read_frame(owner, flags, schema), lambda: alive() is not None
 
 
-def read_table_watched(stream: memoryview, schema: pa.Schema | None) -> tuple[pa.Table, Callable[[], bool]]:
+def read_table_watched(
+    stream: memoryview, schema: pa.Schema | None, after_batch: Callable[[], None] = lambda: None
+) -> tuple[pa.Table, Callable[[], bool]]:
     """Returns the batches of an Arrow stream as a table, and a function as `read_frame_watched` does. Nothing is copied.
+
+    Args:
+        stream: The memory of the stream.
+        schema: The schema that both sides know; None if the stream brings its own.
+        after_batch: Called after each batch. The kernel maps up to 2 MiB around what is read of it.
 
     Raises:
         PeerError: The bytes are not an Arrow stream, or its columns are not those of the schema.
@@ -105,9 +112,12 @@ def read_table_watched(stream: memoryview, schema: pa.Schema | None) -> tuple[pa
     try:
         reader = pa.ipc.open_stream(pa.py_buffer(owner))  # type: ignore[arg-type]  # the stubs do not know the buffer protocol
         known = reader.schema if schema is None else schema
-        batches = [pa.RecordBatch.from_arrays(each.columns, schema=known) if len(known) else each for each in reader]
+        batches = []
+        for batch in reader:
+            batch.validate()
+            batches.append(pa.RecordBatch.from_arrays(batch.columns, schema=known) if len(known) else batch)
+            after_batch()
         table = pa.Table.from_batches(batches, known)
-        table.validate()
     except (pa.ArrowException, OSError, EOFError, ValueError) as exc:
         raise PeerError(f"the bytes are no table: {exc}") from exc
     return table, lambda: alive() is not None

@@ -7,7 +7,7 @@ Parses only the parts of the stream's flatbuffers that this needs: a compressed 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -28,10 +28,14 @@ def expanded_bytes(stream: pa.Buffer) -> int:
     return sum(message_sizes(stream))
 
 
-def message_sizes(stream: pa.Buffer) -> list[int]:
-    """Returns the sum for each message, and raises as `expanded_bytes` does."""
+def message_sizes(stream: pa.Buffer, after_message: Callable[[], None] = lambda: None) -> list[int]:
+    """Returns the sum for each message, and raises as `expanded_bytes` does. Calls `after_message` after each."""
+    sizes = []
     try:
-        return [_expanded_bytes_of(metadata, body) for metadata, body in _messages(memoryview(stream))]
+        for metadata, body in _messages(memoryview(stream)):
+            sizes.append(_expanded_bytes_of(metadata, body))
+            after_message()
+        return sizes
     except (struct.error, IndexError) as exc:
         raise ValueError("a message cannot be parsed; send the media type of the body as Content-Type") from exc
 

@@ -53,7 +53,7 @@ class ArrowSource:
         self._body = body
         self._max_bytes = body.file.files.expanded_max_bytes
         with tables.malformed_unless_read(body.body):
-            sizes = message_sizes(pa.py_buffer(body.body))
+            sizes = message_sizes(pa.py_buffer(body.body), body.drop_pages)
             self._schema = pa.ipc.open_stream(pa.py_buffer(body.body)).schema
         check_column_count(len(self._schema), columns_max)
         self._is_compressed = any(sizes)
@@ -157,7 +157,7 @@ def _write_table(body: TableBody, batches: Iterator[pa.RecordBatch], schema: pa.
 
 
 def _rows_of(body: TableBody, schema: pa.Schema | None) -> Rows:
-    table, _ = read_table_watched(body.body, schema)
+    table, _ = read_table_watched(body.body, schema, body.drop_pages)
     rows = Rows(table, "" if schema is not None else table.schema.to_string(show_field_metadata=False, show_schema_metadata=False))
     rows.body_buffer = body
     return rows
