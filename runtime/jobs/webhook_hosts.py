@@ -60,7 +60,7 @@ class WebhookHosts:
     """Hosts that may be called, and networks in which they may be.
 
     Args:
-        entries: Names or addresses, each with a port or without for the standard ones, and networks such as `10.0.0.0/8`. A host whose
+        entries: Names or addresses, each with a port or without for the standard ones, and networks such as `10.1.0.0/16`. A host whose
             address is not public may be called only if a network or an address of the list holds it.
 
     Raises:

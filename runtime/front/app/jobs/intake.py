@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import hashlib
@@ -39,6 +40,9 @@ _CHUNK_BYTES = 1024 * 1024
 
 _PARALLEL = 4
 """Files that are written at a time. A disk writes no more of them faster."""
+
+_CHECKS = 2
+"""Bodies that are checked at a time. Until then, a body takes no memory."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class JobIntake:
         self._routes = routes
         self._slow_bodies = slow_bodies
         self._files = JobFiles(Path(access.state_path))
+        self._checks = asyncio.Semaphore(_CHECKS)
         self._disk = BlockingThreads(_PARALLEL)  # which may take long: a body is flushed as a whole
 
     async def accept(self, order: JobOrder, receive: Receive) -> JobFound:
@@ -127,8 +132,9 @@ class JobIntake:
 
     async def _check_body(self, head: RequestHead, file: IncomingBody, size: int, request_id: str) -> None:
         """Raises the error of a body that does not fit. The rows are dropped: the job decodes the body again when it runs."""
-        body = await self._disk.run(lambda: MappedBody(file) if size and head.is_arrow else _read(file))
-        selected, rows = await self._slow_bodies.decode(head, body, request_id, queued=False)
+        async with self._checks:
+            body = await self._disk.run(lambda: MappedBody(file) if size and head.is_arrow else _read(file))
+            selected, rows = await self._slow_bodies.decode(head, body, request_id, queued=False)
         assert rows is not None  # it was not queued, but decoded
         check_row_count(selected.target.endpoint, rows.count)
 
