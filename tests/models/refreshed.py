@@ -40,7 +40,7 @@ def load(content: bytes) -> str:
         load_as="bytes",
         spec=Spec,
         interval=0.2,
-        load_timeout_s=0.5,
+        load_timeout_s=3.0,
     ),
 )
 def text(model: str, records_df: pl.DataFrame) -> list[str]:

@@ -136,7 +136,7 @@ def test_only_the_image_listens_on_all_interfaces():
     """Inside a container only its own network sees the port."""
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert "ENV PEXDOCK_HOST=0.0.0.0" in dockerfile
-    found = subprocess.run(["git", "grep", "-lF", "0.0.0.0"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    found = subprocess.run(["git", "grep", "-lwF", "0.0.0.0"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     code = [path for path in found if path.startswith(("base/", "runtime/", "entrypoint.sh", "Dockerfile", "models/"))]
     assert code == ["Dockerfile", "runtime/supervisor/host/listeners.py"]  # the latter writes an address for people, and binds none
 
