@@ -8,23 +8,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
+from msgspec.structs import replace
 
 from base.endpoint.context import JobContext, RequestContext
 from base.errors import PexdockError, Unavailable
 from base.ipc.front_door_control import JobRunnerConfig, WorkerUnhealthy
 from base.jobs.attempt import Progress
+from runtime.front.app.asgi import request_context
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.codecs.rows import Rows
 from runtime.front.requests.problems import problem_response
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import ReplyObserver, RequestHead
 from runtime.front.requests.response import HttpResponse
-from runtime.front.requests.response_stream import streams_arrow
-from runtime.front.requests.target import parse_query
 from runtime.front.scheduling.admission import check_parameters, decode_rows, submit_request
 from runtime.front.scheduling.endpoint_queue import EndpointQueue
 from runtime.front.workers.link import WorkerLink
-from runtime.job_runner.releases import JobReleases
+from runtime.job_runner.releases import JobReleases, headers_of
 from runtime.job_runner.results import store_result
 from runtime.jobs.files import JobFiles
 from runtime.jobs.job import Job, JobEvent, after_interruption
@@ -156,12 +156,15 @@ class JobRun:
             PexdockError: No worker can start, or the release does not exist any more.
         """
         releases, release_id = self._releases, self.job.release_id
+        earlier_failure = releases.failure(release_id)  # of workers for jobs before this one
         while True:
             head = releases.head(self.job, release_id, self._config.timeout_s)
             if head is not None and head.target.endpoint.release.up:
                 return head
-            if failure := releases.failure(release_id):
+            failure = releases.failure(release_id)
+            if failure and failure != earlier_failure:
                 raise _NoWorker(f"no job worker of its release can start: {failure}")
+            earlier_failure = failure
             if not releases.knows(release_id):
                 raise Unavailable("the release on which the job began is no longer there")
             await releases.wait_changed()
@@ -172,16 +175,12 @@ class JobRun:
         return self._files.body(self.job.number).read_bytes()
 
     def _context(self, head: RequestHead) -> RequestContext:
-        spec, given = head.target.endpoint.spec, self.job.submission.headers
-        return RequestContext(
-            self._id,
-            {name: given[name] for name in spec.headers if name in given},
-            parse_query(head.target.query),
-            given.get("content-type", "") if spec.raw else "",
-            # Calls for different groups would find each other's checkpoints, and their progress is counted in groups.
-            None if spec.group_by else JobContext(self.job.attempts, str(self._files.checkpoint(self.job.number))),
-            streams_arrow(head.accept, spec),
-        )
+        spec, submission = head.target.endpoint.spec, self.job.submission
+        query = submission.target.partition("?")[2].encode("latin-1")
+        context = request_context(spec, {"query_string": query}, headers_of(self.job), head.accept, self._id)
+        if spec.group_by:  # calls for different groups would find each other's checkpoints, and their progress is counted in groups
+            return context
+        return replace(context, job=JobContext(self.job.attempts, str(self._files.checkpoint(self.job.number))))
 
     def _interrupted(self) -> AttemptEnd:
         event, error = after_interruption(self.job, int(self._config.limits["attempts"]))

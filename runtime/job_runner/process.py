@@ -27,6 +27,7 @@ from base.ipc.front_door_control import (
 )
 from base.log import stderr_handler
 from base.telemetry.loop_watchdog import LoopWatchdog
+from base.telemetry.reports import process_report
 from runtime.front.control_channel import ParentChannel
 from runtime.front.reporter import FrontReporter
 from runtime.front.requests.deadlines import Deadlines
@@ -68,7 +69,7 @@ class RunnerProcess:
         runner = await self._make_runner(configure.job_runner, releases, reporter)
         await runner.start()
         server = await JobApi(runner).listen(self._listener)
-        LoopWatchdog("the job runner", configure.loop_turn_warn_ms, reporter.on_slow_turn).start()
+        LoopWatchdog("the job runner", configure.loop_turn_warn_ms, lambda ms: self._on_slow_turn(configure, ms)).start()
         await channel.send(Listening())
         code = await self._follow(runner, releases)
         if code is ExitCode.OK:
@@ -77,6 +78,10 @@ class RunnerProcess:
         await reporter.report()
         channel.close()
         return code
+
+    def _on_slow_turn(self, configure: Configure, milliseconds: float) -> None:
+        if configure.metrics is not None:
+            self._channel.run_in_background(self._channel.send(process_report("job runner", "LoopTurn", milliseconds)))
 
     async def _make_runner(self, config: JobRunnerConfig, releases: JobReleases, reporter: FrontReporter) -> JobRunner:
         channel, limits = self._channel, msgspec.convert(config.limits, JobLimits)

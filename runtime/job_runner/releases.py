@@ -79,7 +79,7 @@ class JobReleases:
         if not self._table.startup_complete:
             raise NotRunnable("some releases are still starting")
         target = self._route(job)
-        headers = _headers_of(job)
+        headers = headers_of(job)
         head = self._routes.request_head(target, headers, job.submission.headers.get("content-type", ""), media_types.ARROW)
         if head.selector is None:
             return head.target.endpoint.release.id
@@ -119,9 +119,17 @@ class JobReleases:
         # Parts without a schema may be anything that has a form in JSON.
         accept = NDJSON.decode() if found.endpoint.spec.streams and not found.endpoint.spec.output_schema else media_types.ARROW
         head = RequestHead(own, job.submission.headers.get("content-type", ""), accept, release_id)
-        head.apply_hints(hints_from_headers(_headers_of(job)))
+        head.apply_hints(hints_from_headers(headers_of(job)))
         head.timeout_s = timeout_s
         return head
+
+    def is_grouped(self, job: Job) -> bool:
+        """Returns whether several workers can compute a job that has begun, as far as that is known."""
+        try:
+            head = self.head(job, job.release_id, 0.0)
+        except PexdockError:
+            return False
+        return head is not None and bool(head.target.endpoint.spec.group_by)
 
     def _route(self, job: Job) -> Target:
         path, _, query = job.submission.target.encode("latin-1").partition(b"?")
@@ -142,7 +150,8 @@ class JobReleases:
             self._changed.set_result(None)
 
 
-def _headers_of(job: Job) -> dict[bytes, bytes]:
+def headers_of(job: Job) -> dict[bytes, bytes]:
+    """Returns the headers of a job's request, as a front door has them."""
     return {name.encode("latin-1"): value.encode("latin-1") for name, value in job.submission.headers.items()}
 
 

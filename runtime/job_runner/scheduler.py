@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -152,8 +153,12 @@ class JobScheduler:
                 run.end(JobEvent.GIVE_BACK)
 
     def _demand_workers(self) -> None:
-        runs = [run for run in self._running.values() if run is not None]
-        self._send(JobDemand(dict(Counter(run.job.release_id for run in runs)), self._releases.busy_sockets()))
+        jobs = [run.job for run in self._running.values() if run is not None]
+        wanted = [job.release_id for job in jobs]
+        grouped = itertools.cycle([job.release_id for job in jobs if self._releases.is_grouped(job)])
+        spare = 0 if self._waiting else self._config.workers - len(self._running)
+        wanted += itertools.islice(grouped, spare)  # of no use to others, which one worker computes
+        self._send(JobDemand(dict(Counter(wanted)), self._releases.busy_sockets()))
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -11,6 +11,8 @@ import base.service as svc
 from base.errors import Reject
 from base.schema import Schema
 
+if Path("FOLDER/broken").exists():
+    raise RuntimeError("no model to be found")
 if (hold := Path("FOLDER/hold")).exists():
     Path(f"FOLDER/held-{os.getpid()}").touch()
     while hold.exists():
@@ -76,6 +78,17 @@ def labour(records_df: Row.DataFrame, context: svc.Context) -> dict[str, object]
     with Path(f"{mark}.begun").open("a") as begun:
         begun.write(f"{os.getpid()}\n")
     return {"did": globals()[do](mark, context), "attempt": context.attempt, "version": "VERSION"}
+
+
+@svc.endpoint("/labour/groups", group_by=["do"])
+def groups(records_df: Row.DataFrame) -> pl.DataFrame:
+    mark = records_df["mark"][0]
+    if Path(mark).is_absolute():  # else it is the row of the warm-up
+        with Path(f"{mark}.begun").open("a") as begun:
+            begun.write(f"{os.getpid()}\n")
+        while not Path(f"{mark}.go").exists():
+            time.sleep(0.02)
+    return records_df.select("do")
 
 
 @svc.endpoint("/labour/rows")

@@ -103,6 +103,15 @@ def test_a_job_that_waits_for_its_worker_to_start_waits_for_another_one(labour, 
     assert len(labour.begun(mark)) == 1
 
 
+def test_a_job_that_may_not_be_computed_twice_fails_if_it_was_interrupted(labour):
+    job, mark = labour.submit("waits", "/labour/once")
+    labour.run.until(lambda: Path(f"{mark}.begun").exists())
+    kill_runner(labour, mark)
+    failed = labour.jobs.until(job.id)
+    assert (failed.state, failed.error["code"]) == ("failed", "interrupted")
+    Path(f"{mark}.go").touch()
+
+
 def test_two_hundred_jobs_survive_random_kills(labour):
     chance = random.Random(4)
     submitted, ended = {}, threading.Event()

@@ -1,5 +1,7 @@
 """Jobs, from a submission over the runner's socket to the stored result, with real processes."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ pytestmark = pytest.mark.processes
 
 @pytest.fixture(scope="module")
 def labour(tmp_path_factory):
-    with Labour(tmp_path_factory.mktemp("jobs"), job_workers=2, job_cancel_grace_s=1.5) as labour:
+    settings = {"job_workers": 2, "job_cancel_grace_s": 1.5, "restart_delay_min_s": 0.05, "probation_crashes_max": 2}
+    with Labour(tmp_path_factory.mktemp("jobs"), **settings) as labour:
         yield labour
 
 
@@ -81,3 +84,31 @@ def test_a_job_that_kills_its_worker_fails_after_two_of_them(labour):
     assert failed.state == "failed"
     assert "2 workers exited" in failed.error["detail"]
     assert len(labour.begun(mark)) == 2
+
+
+def test_groups_of_one_job_are_computed_by_all_workers_that_no_other_job_needs(labour):
+    mark = labour.folder / "groups"
+    rows = [{"do": each, "mark": str(mark)} for each in "abcdabcd"]
+    job = labour.jobs.submit("labour", "/labour/groups", rows)
+    labour.run.until(lambda: len(set(labour.begun(mark))) == 2)
+    Path(f"{mark}.go").touch()
+    assert labour.jobs.until(job.id).state == "done"
+    assert sorted(row["do"] for row in labour.did(job)) == [*"aabbccdd"]
+
+
+def test_a_job_fails_if_no_worker_of_its_release_can_start(labour):
+    """Its reason is the one of the worker."""
+    broken = labour.folder / "broken"
+    broken.touch()
+    try:
+        for pid in labour.job_worker_pids():
+            os.kill(pid, signal.SIGKILL)
+        labour.run.until(lambda: not labour.job_worker_pids())
+        job, _ = labour.submit("x", "/labour/rows")
+        failed = labour.jobs.until(job.id)
+        assert failed.state == "failed"
+        assert "no model to be found" in failed.reason
+    finally:
+        broken.unlink()
+    again, _ = labour.submit("x", "/labour/rows")
+    assert labour.jobs.until(again.id).state == "done"

@@ -91,7 +91,7 @@ class Labour:
         """Writes the pex of a version into dist/, and returns its path."""
         module = LABOUR.replace("FOLDER", str(self.folder)).replace("VERSION", version)
         path = self.run.dist / f"labour-{version}.pex"
-        return write_tiny(path, "labour", version, module, endpoints=("labour", "rows", "parts", "raw", "once"))
+        return write_tiny(path, "labour", version, module, endpoints=("labour", "rows", "groups", "parts", "raw", "once"))
 
     def __enter__(self):
         self.run.__enter__()

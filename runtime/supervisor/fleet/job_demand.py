@@ -32,22 +32,23 @@ class JobDemands:
 
     def set_demand(self, demand: JobDemand) -> None:
         """Replaces the demand."""
-        self._demand = demand
+        before, self._demand = self._demand, demand
         spare = self._count_max - sum(demand.workers.values())
         for managed in self._releases:
             release_id = managed.release.sha256
             count = demand.workers.get(release_id, 0)
             managed.release.has_jobs = count > 0
-            surplus = managed.job_workers.count - count
+            if count and release_id not in before.workers:
+                managed.job_workers.forget_failure()
+            surplus, kept = managed.job_workers.count - count, 0
             if surplus > 0:
-                kept = max(0, min(surplus, spare))
+                kept = max(0, min(surplus, spare, len(managed.job_workers.sockets) - count))  # one that is not ready is of no use
                 spare -= kept
-                count += kept
                 if release_id not in self._idle:
                     self._idle[release_id] = asyncio.get_running_loop().call_later(self._idle_s, self._on_idle, managed)
             elif (timer := self._idle.pop(release_id, None)) is not None:
                 timer.cancel()
-            managed.job_workers.resize(count, demand.busy)
+            managed.job_workers.resize(count + kept, demand.busy, kept)
         self._on_changed()
 
     def _on_idle(self, managed: ManagedRelease) -> None:

@@ -51,7 +51,7 @@ class JobWorkerSet:
         self.failure = ""
         self._next_generation = next_generation
         self._template: WorkerTemplate | None = None  # while the release runs
-        self._count = 0
+        self._count = self._idle = 0
         self.processes: list[WorkerProcess] = []
 
     @property
@@ -74,11 +74,15 @@ class JobWorkerSet:
         self._template = None
         self._retire(self.count)
 
-    def resize(self, count: int, busy: Collection[str] = ()) -> None:
-        """Starts or retires workers until `count` of them are left. Those with a socket in `busy` have a job, and are retired last."""
-        self._count = count
-        if not count:
-            self._crashes, self.failure = 0, ""
+    def resize(self, count: int, busy: Collection[str] = (), idle: int = 0) -> None:
+        """Starts or retires workers until `count` of them are left.
+
+        Args:
+            count: Number of workers.
+            busy: Sockets of workers that have a job, and so are retired last.
+            idle: Number of those of `count` that no job needs. If a worker exits, another one takes its place, and none is started.
+        """
+        self._count, self._idle = count, idle
         if self._template is None:
             return
         self._retire(self.count - count, busy)
@@ -86,6 +90,10 @@ class JobWorkerSet:
         self.processes += started
         for worker in started:
             worker.start()
+
+    def forget_failure(self) -> None:
+        """Counts crashes anew, for a job that waits for a worker from now on."""
+        self._crashes, self.failure = 0, ""
 
     def drop_stopped(self) -> None:
         """Forgets the workers that have stopped."""
@@ -115,17 +123,19 @@ class JobWorkerSet:
     def accept_worker(self, ready: Ready) -> bool:
         """Returns whether a worker is one of the release. If not, it is retired."""
         mismatch = self._release.mismatch(ready)
-        self._crashes, self.failure = 0, ""
+        self.forget_failure()
         if mismatch:
             log.error("a job worker is stopped: %s", mismatch)
             self._retire(self.count)
         return not mismatch
 
     def on_worker_exit(self, failure: WorkerFailure) -> None:
-        """Counts crashes in a row. The job runner finds out by itself what became of the worker's job."""
+        """Counts crashes in a row, and replaces no worker that no job needs. The job runner finds out by itself what becomes of a job."""
         self._crashes += not self.sockets
         if failure.final or self._crashes >= self._crashes_max:
             self.failure = failure.reason
+        if self._idle:
+            self.resize(self._count - 1, idle=self._idle - 1)
 
     def changed(self) -> None:
         """Handles a change of a worker's state."""

@@ -35,6 +35,16 @@ def test_the_old_release_serves_until_the_new_one_is_ready():
     assert planner.serving_releases([old, new]) == [new]
 
 
+def test_a_release_with_jobs_runs_beside_the_one_that_serves():
+    """It is started for them, too: a supervisor that begins anew finds it on standby."""
+    old, new = release("iris 0.1.0", state="running", ready=True, has_jobs=True), release("iris 0.2.0", state="running", ready=True)
+    assert planned(old, new) == ([], [])
+    assert planner.serving_releases([old, new]) == [new]
+    old.has_jobs = False
+    assert planned(old, new) == ([], ["iris 0.1.0"])
+    assert planned(release("iris 0.1.0", has_jobs=True), new) == (["iris 0.1.0"], [])
+
+
 def test_a_release_between_one_that_crashes_at_each_start_and_one_that_serves_is_tried():
     """The newest version that works must serve, so every version above the serving one is tried."""
     broken, serving = release("iris 0.3", state="running", crash_count=1), release("iris 0.1", state="running", ready=True)
