@@ -73,7 +73,8 @@ def run(given: Circumstances) -> Part:
         takers: dict[str, Callable[[Path], Taken]] = {"a plain loop": _loop}
         for workers in (1, 2):
             place = stack.enter_context(folder())
-            it = stack.enter_context(pexdock.serving(place, dist, SETTINGS | {"workers_per_release": workers}))
+            chosen = SETTINGS | {"workers_per_release": workers, "state_path": place / "state"}
+            it = stack.enter_context(pexdock.serving(place, dist, chosen))
             takers[f"{workers} worker{'s' * (workers > 1)}"] = partial(_asked, it)
         found: dict[str, dict[int, list[Taken]]] = {name: {} for name in takers}
         for count in SERIES:
