@@ -1,6 +1,7 @@
-"""The example model that fits series in the request gives the same as a request, as a job and in a context."""
+"""The example model that fits series in the request gives the same as a request, as a job, over files and in a context."""
 
 import io
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -74,6 +75,16 @@ def test_a_job_has_the_same_result(supervised: Supervised, client: httpx.Client,
     found = pl.read_parquet(io.BytesIO(client.get(f"{place}/result", headers={"accept": PARQUET}).content))
     assert found.filter(series="short")["group_error"].to_list() == [f"rejected: {SHORT}"]
     assert_frame_equal(found.drop("group_error").drop_nulls(), expected)
+
+
+def test_files_have_the_same_result(supervised: Supervised, history: Path, expected: pl.DataFrame, tmp_path: Path) -> None:
+    """Without a server."""
+    words = ("forecast.pex", "forecast", "--input", str(history), "--output", str(tmp_path / "out"), "--param", "horizon=10")
+    command = supervised.command("score", *words)
+    done = subprocess.run(command, cwd=supervised.dist, env=supervised.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_frame_equal(pl.read_parquet(tmp_path / "out/*.parquet").sort("series", "time"), expected)
+    assert SHORT in (tmp_path / "out/_refused.ndjson").read_text()
 
 
 def test_a_context_gives_the_same_steps(client: httpx.Client, history: Path, expected: pl.DataFrame) -> None:
