@@ -22,9 +22,6 @@ class JobPreference(NamedTuple):
     wait_s: int = 0
 
 
-NO_PREFERENCE = JobPreference()
-
-
 def parse_prefer(value: bytes) -> JobPreference:
     """Returns the preferences in a Prefer header. Unknown and invalid ones are ignored."""
     found = parse_preferences(value)
