@@ -132,7 +132,7 @@ def free_port() -> int:
     """Returns a port on which nobody listens, and which the kernel gives to no connection until somebody does."""
     ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        port = random.randrange(max(1024, ephemeral - 20_000), ephemeral)
+        port = random.randrange(max(1024, ephemeral - 20_000), max(ephemeral, 32_768))
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
