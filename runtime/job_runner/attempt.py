@@ -147,7 +147,9 @@ class JobRun:
         if response.status >= _BAD_REQUEST:
             return AttemptEnd(JobEvent.FAIL, _problem_in(response))
         await store_result(self._files, self.job.number, response, self._observer.require_success)
-        return AttemptEnd(JobEvent.FINISH, result=JobResult(response.media_type.decode("latin-1"), self._observer.is_record))
+        media_type, failed_groups = response.media_type.decode("latin-1"), int(dict(response.more).get(b"x-pexdock-failed-groups", 0))
+        result = JobResult(media_type, self._observer.is_record, response.status, failed_groups)
+        return AttemptEnd(JobEvent.FINISH, result=result)
 
     async def _wait_worker(self) -> RequestHead:
         """Waits until a worker of the job's release is ready. Returns the head of the request.

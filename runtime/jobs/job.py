@@ -103,9 +103,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         fraction: Progress from 0 to 1, if the handler has told it.
         message: The handler's last message.
         error: The problem document of a job that failed; None otherwise.
-        result_type: Media type of the stored result; empty if there is none.
+        result_type: Media type of the stored result; empty if it has none, or if there is no result.
         result_bytes: Its length.
         one_record: The stored result is one row, which is sent as a record rather than as a list of one.
+        result_status: Status of the response that is stored as the result.
+        failed_groups: Number of groups of its rows that failed, and whose rows the result lacks.
     """
 
     number: int
@@ -124,6 +126,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     result_type: str = ""
     result_bytes: int = 0
     one_record: bool = False
+    result_status: int = 200
+    failed_groups: int = 0
 
 
 def after_interruption(job: Job, attempts_max: int) -> tuple[JobEvent, dict[str, object] | None]:

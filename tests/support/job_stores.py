@@ -14,6 +14,7 @@ from runtime.jobs.store.sqlite_store import SqliteJobStore
 
 BODY = b"the body"
 RESULT = b"the result"
+TEXT = JobResult("text/plain")
 
 
 class Clocks:
@@ -67,11 +68,11 @@ def start(store, **fields):
     return store.step(submit(store, **fields).number, JobEvent.START, release_id="iris-1")
 
 
-def finish(store, job, content=RESULT):
+def finish(store, job, content=RESULT, result=TEXT):
     """Ends a job that runs with a result."""
     store.files.result_part(job.number).write_bytes(content)
     store.files.seal_result(job.number)
-    return store.step(job.number, JobEvent.FINISH, result=JobResult("text/plain"))
+    return store.step(job.number, JobEvent.FINISH, result=result)
 
 
 def job_in(store, state, **fields):

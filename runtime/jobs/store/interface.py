@@ -65,10 +65,12 @@ class AddedJob(NamedTuple):
 
 
 class JobResult(NamedTuple):
-    """Kind of a result, whose file is sealed already (`JobFiles.seal_result`)."""
+    """Kind of a result, whose file is sealed already (`JobFiles.seal_result`). `Job` describes the fields."""
 
     media_type: str
     one_record: bool = False
+    status: int = 200
+    failed_groups: int = 0
 
 
 class JobUsage(NamedTuple):

@@ -32,7 +32,7 @@ def recover_jobs(records: JobRecords, files: JobFiles, attempts_max: int, step: 
     for job in records.select("state = ? ORDER BY number", JobState.QUEUED):
         if not files.body(job.number).exists():
             step(job.number, JobEvent.FAIL, error=make_error(job, "body_lost", _BODY_LOST))
-    for job in records.select("state = ? AND result_bytes > 0", JobState.DONE):
+    for job in records.select("state = ?", JobState.DONE):
         if not files.result(job.number).exists():
             step(job.number, JobEvent.EXPIRE)
 

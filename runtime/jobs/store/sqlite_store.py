@@ -174,6 +174,7 @@ class SqliteJobStore:
                 case JobEvent.FINISH if result is not None:
                     size = self.files.result(number).stat().st_size
                     after = replace(after, result_type=result.media_type, one_record=result.one_record, result_bytes=size)
+                    after = replace(after, result_status=result.status, failed_groups=result.failed_groups)
                 case _:
                     pass
         self._commit([(job, after)])
@@ -201,7 +202,7 @@ class SqliteJobStore:
             self._tally.remove(before)
             self._tally.add(after)
             self._progress.follow(after)
-            if after.result_type:
+            if after.state is JobState.DONE:
                 self.files.remove_inputs(after.number)
             elif after.state.is_final:
                 self.files.remove_all(after.number)

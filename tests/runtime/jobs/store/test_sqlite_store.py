@@ -10,7 +10,7 @@ import pytest
 from base.errors import Conflict, Full, NotFound
 from job_stores import BODY, RESULT, Clocks, files_of, finish, job_in, opened, receive, start, submit
 from runtime.jobs.job import JOB_ID, STEPS, JobEvent, JobState
-from runtime.jobs.store.interface import ImpossibleStep, JobLimits, JobUsage
+from runtime.jobs.store.interface import ImpossibleStep, JobLimits, JobResult, JobUsage
 
 DAY_S = 86400.0
 
@@ -142,6 +142,22 @@ def test_a_job_that_is_done_has_its_result_and_no_longer_its_inputs(store):
     assert store.files.result(job.number).read_bytes() == RESULT
     assert files_of(store) == {"1/result"}
     assert store.usage() == JobUsage(0, 0, 0, len(RESULT))
+
+
+def test_a_result_without_media_type_and_bytes_is_a_result(tmp_path):
+    with opened(tmp_path) as store:
+        done = finish(store, start(store), b"", JobResult("", status=204))
+        assert (done.state, done.result_type, done.result_bytes, done.result_status) == (JobState.DONE, "", 0, 204)
+        assert store.files.result(done.number).read_bytes() == b""
+    with opened(tmp_path) as store:
+        assert store.get("", done.id) == done
+        assert files_of(store) == {"1/result"}
+
+
+def test_a_result_keeps_its_status_and_the_number_of_groups_that_failed(store):
+    done = finish(store, start(store), result=JobResult("text/csv", status=207, failed_groups=2))
+    assert (done.result_status, done.failed_groups) == (207, 2)
+    assert store.get("", done.id) == done
 
 
 def test_attempts_count_unless_a_drain_gives_the_job_back(store):
