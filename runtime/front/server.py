@@ -91,7 +91,7 @@ class FrontServer(uvicorn.Server):
         if self._watching is not None:
             self._watching.cancel()
         if self._app.jobs is not None:
-            self._app.jobs.end_streams()
+            self._app.jobs.begin_end()
         self.should_exit = True
         self._stopped.set()
         assert self._serving is not None

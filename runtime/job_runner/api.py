@@ -145,7 +145,7 @@ class JobApi:
         document = self._document(job)
         match job.state:
             case JobState.DONE:
-                return ResultFound(document, job.number, str(self._jobs.result_path(job)), job.one_record)
+                return ResultFound(document, job.number, str(self._jobs.result_path(job)), job.one_record, job.result_status)
             case JobState.QUEUED | JobState.RUNNING:
                 raise Conflict(f"the job is {job.state}, and has no result yet; wait for it with GET /jobs/{job.id}/events")
             case JobState.FAILED:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,11 +26,15 @@ class JobClient:
     Args:
         socket_path: Path of the runner's socket.
         timeout_s: Time limit of a request, in seconds.
+        limit: Applies the time limit to a block.
     """
 
-    def __init__(self, socket_path: str, timeout_s: float) -> None:
+    def __init__(
+        self, socket_path: str, timeout_s: float, limit: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout
+    ) -> None:
         self._socket_path = socket_path
         self._timeout_s = timeout_s
+        self._limit = limit
 
     async def ask(self, request: JobRequest, kind: type[T]) -> T:
         """Returns the reply to a request.
@@ -60,7 +64,7 @@ class JobClient:
         """Yields the replies to a request, which are of one kind, until the runner has sent all, or exits."""
         async with self._connected() as (reader, writer):
             try:
-                async with asyncio.timeout(self._timeout_s):
+                async with self._limit(self._timeout_s):
                     writer.write(encode_line(request))
                     await writer.drain()
                     line = await reader.readline()
@@ -73,7 +77,7 @@ class JobClient:
                     yield reply
                     line = await reader.readline()
             except TimeoutError as exc:
-                raise Unavailable(f"the job runner has not replied in {self._timeout_s:g} s; try again") from exc
+                raise Unavailable("the job runner has not replied in time; try again") from exc
             except OSError:
                 return
             except (msgspec.MsgspecError, ValueError) as exc:

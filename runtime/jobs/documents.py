@@ -10,16 +10,18 @@ import msgspec
 from runtime.jobs.job import Job, JobState
 
 
-class ResultDocument(msgspec.Struct, frozen=True):
+class ResultDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """The stored result of a job. Rows are stored as an Arrow stream, and can be fetched in every media type.
 
     Attributes:
         media_type: Its media type as it is stored.
         bytes: Its length as it is stored.
+        failed_groups: Number of groups of rows that failed, and whose rows it lacks.
     """
 
     media_type: str
     bytes: int
+    failed_groups: int = 0
 
 
 class JobDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -105,7 +107,7 @@ def job_document(job: Job, *, place: int | None = None, client: str = "") -> Job
         release=job.release_id,
         cancel_requested=job.cancel_requested,
         error=job.error,
-        result=ResultDocument(job.result_type, job.result_bytes) if job.state is JobState.DONE else None,
+        result=ResultDocument(job.result_type, job.result_bytes, job.failed_groups) if job.state is JobState.DONE else None,
         client=client,
     )
 

@@ -103,12 +103,14 @@ class ResultFound(msgspec.Struct, frozen=True, tag="result_found", tag_field="ty
         number: Number of the job, which no other job ever has.
         path: Path of the file. It may be removed at any time, since results expire.
         one_record: It is one row, which is sent as a record rather than as a list of one.
+        status: Status of the response that is stored as the result.
     """
 
     document: JobDocument
     number: int
     path: str
     one_record: bool = False
+    status: int = 200
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused", tag_field="type"):

@@ -264,8 +264,65 @@ def test_a_handler_that_raises_makes_the_job_fail_with_its_reason(clients):
     assert "secret" not in json.dumps(failed)
     answer = clients.ann.get(f"/jobs/{job_id}/result")
     assert (answer.status_code, failed["error"]["detail"] in answer.json()["detail"]) == (409, True)
-    waited = clients.ann.post("/study?factor=-1", json=[{"x": 1}], headers={"prefer": "respond-async, wait=50"})
-    assert waited.json()["state"] == "failed"
+
+
+def test_a_client_that_waits_for_a_job_that_ends_gets_what_the_request_would_have_got(clients):
+    """However it comes to wait, and whatever the end."""
+    waiting = {"prefer": "wait=50"}
+    url = "/jobs/ends-badly?path=/study&factor=-1"
+    for answer in (
+        clients.ann.post("/always?factor=-1", json=[{"x": 1}], headers=waiting),
+        clients.ann.put(url, json=[{"x": 1}], headers=waiting),
+        clients.ann.put(url, json=[{"x": 1}], headers=waiting),  # it has ended before
+    ):
+        assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+        assert answer.json() == clients.ann.get(answer.headers["location"]).json()["error"]
+    rejected = clients.ann.post("/raw?status=418", content=b"", headers={"prefer": "respond-async, wait=50"})
+    assert (rejected.status_code, rejected.json()["detail"]) == (418, "as was asked for")
+    url = "/jobs/ends-well?path=/study&factor=4"
+    for _ in range(2):
+        answer = clients.ann.put(url, json=[{"x": 1}], headers=waiting | {"accept": "text/csv"})
+        assert (answer.status_code, answer.text, answer.headers["location"]) == (200, "x,product\n1,4\n", "/jobs/ends-well")
+    assert clients.ann.put(url, json=[{"x": 1}]).json()["state"] == "done"
+    gate = clients.new_gate()
+    url = f"/jobs/is-cancelled?path=/study&gate={gate.name}"
+    clients.ann.put(url, json=[{"x": 1}])
+    clients.ann.delete("/jobs/is-cancelled")
+    clients.until("is-cancelled", "cancelled")
+    answer = clients.ann.put(url, json=[{"x": 1}], headers=waiting)
+    assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+
+
+def test_a_result_has_the_status_and_the_media_type_of_the_response(clients):
+    """As a result and for a client that waits, also if it has no body."""
+    for query, status, media_type, body in (
+        ("?status=204", 204, None, b""),
+        ("?status=201&media_type=text/plain&size=3", 201, "text/plain", b"xxx"),
+        ("?status=200&media_type=text/plain", 200, "text/plain", b""),
+    ):
+        waited = clients.ann.post(f"/raw{query}", content=b"a", headers=ASYNC | {"prefer": "respond-async, wait=50"})
+        for answer in (waited, clients.ann.get(waited.headers["location"] + "/result")):
+            assert (answer.status_code, answer.headers.get("content-type"), answer.content) == (status, media_type, body)
+    made = clients.ann.post("/raw?status=201&media_type=text/plain&size=3", content=b"b", headers={"prefer": "respond-async, wait=50"})
+    part = clients.ann.get(made.headers["location"] + "/result", headers={"range": "bytes=1-"})
+    assert (part.status_code, part.content) == (201, b"xxx"), "ranges are of responses with 200"
+
+
+def test_a_result_says_that_groups_failed(clients):
+    """As the response to the request itself does: so nobody takes it for whole."""
+    rows = [{"shop": "Oslo", "x": 1}, {"shop": "Bergen", "x": -1}]
+    assert clients.ann.post("/shops", json=rows).status_code == 207
+    waited = clients.ann.post("/shops", json=rows, headers={"prefer": "respond-async, wait=50"})
+    url = waited.headers["location"]
+    assert clients.ann.get(url).json()["result"]["failed_groups"] == 1
+    for answer in (waited, clients.ann.get(f"{url}/result"), clients.ann.get(f"{url}/result", headers={"range": "bytes=0-1"})):
+        assert (answer.status_code, answer.headers["x-pexdock-failed-groups"]) == (207, "1")
+        good, bad = answer.json()["predictions"]
+        assert (good["shop"], good["x"], bad["shop"], bad["x"]) == ("Oslo", 1, "Bergen", None)
+        assert "less than nothing was sold" in bad["group_error"]
+    whole = clients.ann.post("/shops", json=rows[:1], headers={"prefer": "respond-async, wait=50"})
+    assert (whole.status_code, "x-pexdock-failed-groups" in whole.headers) == (200, False)
+    assert "failed_groups" not in clients.ann.get(whole.headers["location"]).json()["result"]
 
 
 def test_a_job_is_cancelled_while_it_waits_or_runs(clients):

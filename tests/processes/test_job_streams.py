@@ -2,10 +2,11 @@
 
 import contextlib
 import json
+import os
 import select
+import signal
 from pathlib import Path
 
-import httpx
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -161,17 +162,45 @@ def test_a_client_that_knows_the_end_is_told_so_also_after_a_restart(clients):
     assert clients.ann.get(f"/jobs/{job_id}/events", headers={"last-event-id": last}).status_code == 204
 
 
-def test_event_streams_do_not_delay_the_end_of_a_front_door(clients):
-    """They end in order, so that their clients connect again."""
-    gate = clients.new_gate()
-    job_id = clients.submit(f"?gate={gate.name}")
-    clients.until(job_id, "running")
-    with clients.ann.stream("GET", f"/jobs/{job_id}/events") as stream:
-        parts = stream.iter_lines()
-        next(parts)
+def test_nothing_that_waits_for_jobs_delays_the_end_of_a_front_door(tmp_path):
+    """Streams end in order, clients that wait get the 202, and what a client or the job runner holds up does not go on."""
+    with JobClients(tmp_path, job_streams_max=8) as clients, contextlib.ExitStack() as stack:
+
+        def send(data):
+            raw = stack.enter_context(Raw(clients.address))
+            raw.send(data)
+            return raw
+
+        key = f"Authorization: Bearer {clients.keys[0]}"
+        body = pl.DataFrame({"x": [7] * 2_000_000}).write_ipc_stream(None, compression="zstd").getvalue()
+        large = clients.ann.post("/study", content=body, headers=ASYNC | {"content-type": ARROW}).json()["id"]
+        clients.until(large, "done")
+        gate = clients.new_gate()
+        slow = send(f"GET /jobs/{large}/result HTTP/1.1\r\nHost: a\r\n{key}\r\nAccept: {ARROW}\r\n\r\n".encode())
+        clients.run.until(lambda: select.select([slow.socket], [], [], 0)[0])
+        waiting = [
+            send(post(f"/study?gate={gate.name}", [{"x": 1}], key, "Prefer: respond-async, wait=50")),
+            send(post(f"/always?gate={gate.name}", [{"x": 1}], key, "Prefer: wait=50")),
+        ]
+        clients.run.until(lambda: len(clients.ann.get("/jobs?state=running").json()["jobs"]) == 2)
+        job_id = clients.ann.get("/jobs?limit=1").json()["jobs"][0]["id"]
+        events = send(f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: a\r\n{key}\r\n\r\n".encode())
+        clients.run.until(lambda: select.select([events.socket], [], [], 0)[0])
+        runner = clients.runner_pid()
+        os.kill(runner, signal.SIGSTOP)
+        stack.enter_context(contextlib.suppress(ProcessLookupError))
+        stack.callback(os.kill, runner, signal.SIGCONT)
+        asking = [
+            send(post("/study", [{"x": 1}], key, "Prefer: respond-async")),
+            send(f"GET /jobs/{job_id} HTTP/1.1\r\nHost: a\r\n{key}\r\n\r\n".encode()),
+        ]
+        clients.run.until(lambda: len(clients.incoming()) == 1)
         assert clients.run.admin.post("/drain").status_code == 202
-        list(parts)
-    gate.touch()
-    assert clients.run.process.wait(60) == 0
-    with pytest.raises(httpx.TransportError):
-        clients.ann.get("/jobs")
+        answers = [raw.answer() for raw in waiting]
+        assert [(answer.status, answer.json()["state"], "location" in answer.headers) for answer in answers] == [(202, "running", True)] * 2
+        assert [raw.answer().status for raw in asking] == [503, 503]
+        assert events.answer().status == 200
+        os.kill(runner, signal.SIGCONT)
+        gate.touch()
+        assert clients.run.process.wait(60) == 0
+        assert "did not exit in time" not in clients.run.err.read_text()

@@ -43,6 +43,7 @@ STREAMS = """
     from collections.abc import Iterator
     import polars as pl
     import base.service as svc
+    from base.errors import Reject
     from base.schema import Schema
 
     class Part(Schema):
@@ -52,6 +53,31 @@ STREAMS = """
     def words(records_df: pl.DataFrame):
         for word in ("one", "two"):
             yield {"word": word}
+
+    class Answer(svc.Parameters):
+        status: int
+        media_type: str = ""
+        size: int = 0
+
+    @svc.endpoint("/raw", raw=True, warm_up=False)
+    def raw(body: bytes, answer: Answer):
+        if answer.status >= 400:
+            raise Reject(answer.status, "as was asked for")
+        return svc.Response(b"x" * answer.size, answer.media_type, status=answer.status)
+
+    @svc.endpoint("/times/{k}")
+    def times(records_df: pl.DataFrame, k: int):
+        return records_df["x"] * k
+
+    class Sold(Schema):
+        shop: pl.String
+        x: pl.Int64
+
+    @svc.endpoint("/shops", group_by=["shop"])
+    def shops(records_df: Sold.DataFrame):
+        if records_df["x"][0] < 0:
+            raise Reject(422, "less than nothing was sold")
+        return records_df
 
     @svc.endpoint("/parts")
     def parts(records_df: pl.DataFrame) -> Iterator[Part.DataFrame]:
@@ -80,16 +106,15 @@ class JobClients:
             api_keys_path=folder / "keys",
             body_max_bytes=100_000,
             job_body_max_bytes=1_000_000,
-            job_streams_max=2,
             job_workers=2,
             job_worker_nice=0,  # or they wait long for a processor of a busy machine
             front_doors=1,
-            **settings,
+            **{"job_streams_max": 2} | settings,
         )
         for name, job in (("study", ""), ("always", "job=True")):
             source = MODEL.replace("JOB", job).replace("FOLDER", str(self.gates)).replace("/study", f"/{name}")
             write_tiny(self.run.dist / f"{name}.pex", name, module=source)
-        write_tiny(self.run.dist / "streams.pex", "streams", module=STREAMS, endpoints=("words", "parts"))
+        write_tiny(self.run.dist / "streams.pex", "streams", module=STREAMS, endpoints=("words", "raw", "times", "shops", "parts"))
         self.keys = key, other_key
 
     def __enter__(self):
@@ -128,9 +153,13 @@ class JobClients:
         folder = self.run.settings["state_path"] / "jobs" / "incoming"
         return list(folder.iterdir()) if folder.exists() else []
 
+    def runner_pid(self):
+        (pid,) = [pid for pid in children(self.run.process.pid) if b"runtime.job_runner" in command_of(pid)]
+        return pid
+
     def kill_runner(self):
         """Kills the job runner at once."""
-        (pid,) = [pid for pid in children(self.run.process.pid) if b"runtime.job_runner" in command_of(pid)]
+        pid = self.runner_pid()
         os.kill(pid, signal.SIGKILL)
         self.run.until(lambda: b"runtime.job_runner" not in command_of(pid))
 

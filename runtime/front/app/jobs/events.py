@@ -10,6 +10,7 @@ from contextlib import aclosing
 import msgspec
 
 from runtime.front.app.asgi import Receive, Send, send_response, wait_disconnected
+from runtime.front.app.jobs.ending import Ending
 from runtime.front.requests.response import HttpResponse
 from runtime.jobs.client import JobClient
 from runtime.jobs.messages import FollowJob, JobChanged, JobFound
@@ -31,16 +32,13 @@ class EventStreams:
     Args:
         runner: The job runner.
         timeout_s: Time limit for a client to read one event, in seconds.
+        ending: The end of the front door, which ends all streams. Their clients connect again, and miss nothing.
     """
 
-    def __init__(self, runner: JobClient, timeout_s: float) -> None:
+    def __init__(self, runner: JobClient, timeout_s: float, ending: Ending) -> None:
         self._runner = runner
         self._timeout_s = timeout_s
-        self._ending = asyncio.Event()
-
-    def end_all(self) -> None:
-        """Ends all streams. Their clients connect again, and miss nothing."""
-        self._ending.set()
+        self._ending = ending
 
     async def send(self, client: str, job_id: str, headers: Mapping[bytes, bytes], request_id: str, receive: Receive, send: Send) -> None:
         """Sends the events of a job after the one that the client has got last, as the runner remembers them.
@@ -63,7 +61,7 @@ class EventStreams:
             others = [asyncio.ensure_future(each) for each in (wait_disconnected(receive), self._ending.wait())]
             try:
                 await asyncio.wait([sending, *others], return_when=asyncio.FIRST_COMPLETED)
-                ended = self._ending.is_set() and not others[0].done()
+                ended = others[1].done() and not others[0].done()
             finally:
                 for task in (sending, *others):
                     task.cancel()

@@ -19,6 +19,7 @@ from base.errors import Full, Malformed, Misfit, NotFound
 from base.ipc.front_door_control import JobAccess
 from runtime.front.app.asgi import Receive, Scope, Send, send_response, wait_disconnected
 from runtime.front.app.health import page_of
+from runtime.front.app.jobs.ending import Ending
 from runtime.front.app.jobs.events import EventStreams
 from runtime.front.app.jobs.intake import JobIntake, JobOrder
 from runtime.front.app.jobs.prefer import JobPreference, parse_prefer
@@ -29,6 +30,7 @@ from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import Target, parse_query
 from runtime.front.routing.route_table import RouteTable
 from runtime.http.head_rules import combine_headers
+from runtime.http.problems import MEDIA_TYPE
 from runtime.jobs.client import JobClient
 from runtime.jobs.documents import JobDocument, JobList
 from runtime.jobs.files import JobFiles
@@ -88,10 +90,11 @@ class JobResource:
     """
 
     def __init__(self, access: JobAccess, routes: RouteTable, slow_bodies: SlowBodies, timeout_s: float) -> None:
-        self._runner = JobClient(access.socket, timeout_s)
+        self._ending = Ending()
+        self._runner = JobClient(access.socket, timeout_s, self._ending.limit)
         self._intake = JobIntake(access, self._runner, routes, slow_bodies)
-        self._events = EventStreams(self._runner, timeout_s)
-        self._results = ResultSender(JobFiles(Path(access.state_path)).folder, timeout_s)
+        self._events = EventStreams(self._runner, timeout_s, self._ending)
+        self._results = ResultSender(JobFiles(Path(access.state_path)).folder, timeout_s, self._ending)
         self._routes = routes
         self._timeout_s = timeout_s
         self._streams = 0
@@ -100,9 +103,9 @@ class JobResource:
         """Applies new limits to requests that arrive from now on."""
         self._intake.access = access
 
-    def end_streams(self) -> None:
-        """Ends all event streams, so that nobody waits for them at a shutdown."""
-        self._events.end_all()
+    def begin_end(self) -> None:
+        """Ends event streams, answers clients that wait for a job, and hurries all else, so that nobody waits for them at a shutdown."""
+        self._ending.begin()
 
     async def answer(self, call: JobCall, path: str) -> None:
         """Answers a request for /jobs or what is below it.
@@ -127,10 +130,8 @@ class JobResource:
                 document = (await self._runner.ask(CancelJob(call.client, _known(job_id)), JobFound)).document
                 await self._send_json(call, document, HTTPStatus.OK if document.state.is_final else HTTPStatus.ACCEPTED)
             case ["GET", job_id, "result"]:
-                found = await self._runner.ask(FindResult(call.client, _known(job_id)), ResultFound)
                 with self._stream():
-                    request = ResultRequest(headers, call.request_id, head_only=head_only)
-                    await self._results.send(found, request, call.receive, call.send)
+                    await self._send_result(call, _known(job_id))
             case ["GET", job_id, "events"] if not head_only:
                 with self._stream():
                     await self._events.send(call.client, _known(job_id), headers, call.request_id, call.receive, call.send)
@@ -158,13 +159,16 @@ class JobResource:
         more: tuple[tuple[bytes, bytes], ...] = ((b"location", b"/jobs/" + document.id.encode()),)
         if preference.respond_async:
             more += ((b"preference-applied", b"respond-async"),)
-        if preference.wait_s and not document.state.is_final:
-            document = await self._wait_ended(call, document, preference.wait_s)
-            if document.state is JobState.DONE:
-                found = await self._runner.ask(FindResult(call.client, document.id), ResultFound)
+        if preference.wait_s:
+            try:
                 with self._stream():
-                    await self._results.send(found, ResultRequest(headers, call.request_id, more), call.receive, call.send)
-                return
+                    document = await self._wait_ended(call, document, preference.wait_s)
+                    if document.state.is_final:
+                        await self._send_ended(call, document, more)
+                        return
+            except Full:
+                if document.state.is_final:
+                    raise
         await self._send_json(call, document, HTTPStatus.OK if document.state.is_final else HTTPStatus.ACCEPTED, more)
 
     async def _put(self, call: JobCall, job_id: str, headers: Mapping[bytes, bytes]) -> None:
@@ -217,15 +221,40 @@ class JobResource:
                 async for change in changes:
                     document = change.document
 
-        with contextlib.suppress(Full), self._stream():
-            tasks = [asyncio.ensure_future(each) for each in (follow(), wait_disconnected(call.receive))]
-            try:
-                await asyncio.wait(tasks, timeout=min(wait_s, self._timeout_s), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+        if document.state.is_final:
+            return document
+        tasks = [asyncio.ensure_future(each) for each in (follow(), wait_disconnected(call.receive), self._ending.wait())]
+        try:
+            await asyncio.wait(tasks, timeout=min(wait_s, self._timeout_s), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         return document
+
+    async def _send_ended(self, call: JobCall, document: JobDocument, more: tuple[tuple[bytes, bytes], ...]) -> None:
+        """Answers a client that waits with what the request itself would have got: the result of the job, or its error.
+
+        Raises:
+            PexdockError: The job was cancelled or has expired.
+        """
+        if document.error is None:
+            await self._send_result(call, document.id, more)
+            return
+        status = document.error.get("status")
+        assert isinstance(status, int)  # as in every problem document
+        await send_response(call.send, HttpResponse(status, MEDIA_TYPE, call.request_id, msgspec.json.encode(document.error), more))
+
+    async def _send_result(self, call: JobCall, job_id: str, more: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        """Answers with the result of a job.
+
+        Raises:
+            PexdockError: It has none.
+        """
+        found = await self._runner.ask(FindResult(call.client, job_id), ResultFound)
+        head_only = call.scope["method"] == "HEAD"
+        request = ResultRequest(combine_headers(call.scope["headers"]), call.request_id, more, head_only)
+        await self._results.send(found, request, call.receive, call.send)
 
     @contextlib.contextmanager
     def _stream(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -18,6 +19,7 @@ from base.errors import Gone
 from runtime.blocking import BlockingThreads
 from runtime.front.app.asgi import Receive, Send, send_response, wait_disconnected
 from runtime.front.app.jobs.disk import disk_errors
+from runtime.front.app.jobs.ending import Ending
 from runtime.front.app.jobs.ranges import Unsatisfiable, matches_etag, requested_range
 from runtime.front.codecs import media_types
 from runtime.front.codecs.encoder import ResponseFormat
@@ -62,11 +64,13 @@ class ResultSender:
     Args:
         folder: Folder for bodies that are encoded, on the disk of the results.
         timeout_s: Time limit for a client to read one part, in seconds.
+        ending: The end of the front door, which shortens that limit.
     """
 
-    def __init__(self, folder: Path, timeout_s: float) -> None:
+    def __init__(self, folder: Path, timeout_s: float, ending: Ending) -> None:
         self._folder = folder
         self._timeout_s = timeout_s
+        self._ending = ending
         self._disk = BlockingThreads(_PARALLEL)
 
     async def send(self, found: ResultFound, request: ResultRequest, receive: Receive, send: Send) -> None:
@@ -91,13 +95,19 @@ class ResultSender:
             (b"cache-control", b"private, no-cache"),
             *request.more,
         )
+        if failed_groups := found.document.result.failed_groups:
+            headers += ((b"x-pexdock-failed-groups", b"%d" % failed_groups),)
         if matches_etag(request.headers.get(b"if-none-match", b""), etag):
             await send_response(send, HttpResponse(304, b"", request.request_id, b"", headers))
             return
+        if found.status == HTTPStatus.NO_CONTENT:
+            await send_response(send, HttpResponse(found.status, b"", request.request_id, b"", request.more))
+            return
         with disk_errors():
             async with opening as (file, size):
+                value = request.headers.get(b"range", b"") if found.status == HTTPStatus.OK else b""
                 try:
-                    wanted = requested_range(request.headers.get(b"range", b""), request.headers.get(b"if-range", b""), etag, size)
+                    wanted = requested_range(value, request.headers.get(b"if-range", b""), etag, size)
                 except Unsatisfiable:
                     await send_response(send, range_not_satisfiable_response(size, request.request_id))
                     return
@@ -105,7 +115,9 @@ class ResultSender:
                 if wanted is not None:
                     headers += ((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, size)),)
                 headers += ((b"content-length", b"%d" % (end - start)),)
-                head = HttpResponse(200 if wanted is None else 206, media_type, request.request_id, b"", headers)
+                head = HttpResponse(
+                    found.status if wanted is None else HTTPStatus.PARTIAL_CONTENT, media_type, request.request_id, b"", headers
+                )
                 await self._send_bytes(file, (end, end) if request.head_only else (start, end), head, receive, send)
 
     async def _send_bytes(self, file: IO[bytes], span: tuple[int, int], head: HttpResponse, receive: Receive, send: Send) -> None:
@@ -116,7 +128,7 @@ class ResultSender:
         try:
             while position < end and not gone.done():
                 part = await self._disk.run(partial(_read, file, position, min(_PART_BYTES, end - position)))
-                async with asyncio.timeout(self._timeout_s):
+                async with self._ending.limit(self._timeout_s):
                     await send({"type": "http.response.body", "body": part, "more_body": True})
                 position += len(part)
         except TimeoutError:
