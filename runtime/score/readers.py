@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import sys
 from abc import ABC, abstractmethod
+from codecs import BOM_UTF8
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,15 +20,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from base.errors import Malformed, PexdockError, TooLarge, UnsupportedMedia
+from base.errors import Malformed, PexdockError, UnsupportedMedia
 from runtime.front.codecs.decoder import RowDecoder
 from runtime.front.codecs.parquet.reader import merge_int96
 from runtime.front.codecs.rows import Rows
 from runtime.score.chunks import Chunk, TableChunk, TextChunk
 from runtime.score.places import InputFile
-
-_BLOCK_BYTES = 4 * 1024**2
-"""Bytes of a text that are read at a time."""
+from runtime.score.records import BLOCK_BYTES, NoRecord, read_csv_records, read_lines
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,7 @@ class ParquetFileReader(FileReader):
 
     def _batches(self, content: io.RawIOBase, part: int, batch_rows: int, **options: Any) -> Iterator[pa.Table]:
         # A remote file is read with as few requests as possible, a local one with little memory.
-        buffered = {"pre_buffer": True} if self.file.store is not None else {"buffer_size": _BLOCK_BYTES}
+        buffered = {"pre_buffer": True} if self.file.store is not None else {"buffer_size": BLOCK_BYTES}
         native = pa.PythonFile(content, "r") if self.file.store is not None else pa.OSFile(self.file.name, "rb")
         with native:
             parquet = pq.ParquetFile(native, metadata=self._metadata, **buffered, **options)
@@ -217,17 +215,20 @@ class TextFileReader(FileReader):
         with _reading(self.file), self.file.open() as content:
             content.seek(at)
             records, size = list[bytes](), 0
-            for record in self._records(content):
-                if not self._is_blank(record):
-                    if records and (len(records) >= limits.batch_rows or size + len(record) > limits.batch_max_bytes):
-                        yield TextChunk(row, records, self._decode, self._header)
-                        row, records, size = row + len(records), [], 0
-                        if row - start.first_row >= limits.part_rows:
-                            self.next_part = PartStart(start.number + 1, at, row)
-                            return
-                    records.append(record)
-                    size += len(record)
-                at += len(record)
+            try:
+                for record in self._records(content):
+                    if not self._is_blank(record):
+                        if records and (len(records) >= limits.batch_rows or size + len(record) > limits.batch_max_bytes):
+                            yield TextChunk(row, records, self._decode, self._header)
+                            row, records, size = row + len(records), [], 0
+                            if row - start.first_row >= limits.part_rows:
+                                self.next_part = PartStart(start.number + 1, at, row)
+                                return
+                        records.append(record)
+                        size += len(record)
+                    at += len(record)
+            except NoRecord as exc:
+                raise exc.at(f"row {row + len(records)} of {self.file.name}") from exc
             if records:
                 yield TextChunk(row, records, self._decode, self._header)
 
@@ -238,32 +239,11 @@ class TextFileReader(FileReader):
 
     def _records(self, content: io.RawIOBase) -> Iterator[bytes]:
         """Yields the text of each record, with its line end."""
-        rest, max_bytes = b"", max(_RECORD_MAX_BYTES, self._limits.batch_max_bytes)
-        while block := content.read(_BLOCK_BYTES):
-            *lines, rest = (rest + block).splitlines(keepends=True)  # of the last one, more may follow
-            record = b""
-            for line in lines:
-                record += line
-                if self._is_complete(record):
-                    yield record
-                    record = b""
-            rest = record + rest
-            if len(rest) > max_bytes:
-                raise TooLarge(
-                    f"{self.file.name} has a record of more than {max_bytes} bytes; correct its quotes, or raise score_batch_max_bytes"
-                )
-        record = b""
-        for line in rest.splitlines(keepends=True):
-            record += line
-            if self._is_complete(record):
-                yield record
-                record = b""
-        if record:
-            yield record
+        return read_lines(content, self._record_max_bytes)
 
-    def _is_complete(self, record: bytes) -> bool:  # noqa: ARG002 - of the subclass
-        """Returns whether a record ends with this line."""
-        return True
+    @property
+    def _record_max_bytes(self) -> int:
+        return max(_RECORD_MAX_BYTES, self._limits.batch_max_bytes)
 
     def _is_blank(self, record: bytes) -> bool:
         """Returns whether a line is no row."""
@@ -272,6 +252,12 @@ class TextFileReader(FileReader):
 
 class NdjsonFileReader(TextFileReader):
     """Reads an NDJSON file."""
+
+    def __init__(self, file: InputFile, decoder: RowDecoder, limits: ReadLimits) -> None:
+        super().__init__(file, decoder, limits)
+        with _reading(file), file.open() as content:
+            if content.read(len(BOM_UTF8)) == BOM_UTF8:
+                raise Malformed(f"{file.name} begins with a byte order mark, which is not JSON; write it as UTF-8 without one")
 
     @staticmethod
     def _decode(decoder: RowDecoder, body: bytes) -> Rows:
@@ -283,14 +269,16 @@ class CsvFileReader(TextFileReader):
 
     def __init__(self, file: InputFile, decoder: RowDecoder, limits: ReadLimits) -> None:
         super().__init__(file, decoder, limits)
-        with _reading(file), file.open() as content:
-            self._header = next(self._records(content), b"")
+        self._columns = 0
         try:
+            with _reading(file), file.open() as content:
+                self._header = next(self._records(content), b"")
             decoder.from_csv(self._header)
+        except NoRecord as exc:
+            raise exc.at(f"the header of {file.name}") from exc
         except PexdockError as exc:
             raise exc.copy_for_caller(detail=f"{file.name}: {exc.detail}") from exc
-        names = next(csv.reader(io.StringIO(self._header.decode("utf-8-sig")), strict=True))
-        self._skips_blank = len(names) > 1  # by the rules of `codecs.csv`, an empty line is a null if there is one column
+        self._columns = len(next(csv.reader(io.StringIO(self._header.decode("utf-8-sig")), strict=True)))
         if not self._header.endswith((b"\n", b"\r")):
             self._header += b"\n"
 
@@ -298,16 +286,15 @@ class CsvFileReader(TextFileReader):
     def _decode(decoder: RowDecoder, body: bytes) -> Rows:
         return decoder.from_csv(body)
 
-    def _is_complete(self, record: bytes) -> bool:
-        return b'"' not in record or _CLOSED_CELLS.fullmatch(record) is not None
+    def _records(self, content: io.RawIOBase) -> Iterator[bytes]:
+        return read_csv_records(content, self._record_max_bytes, self._columns)
 
     def _is_blank(self, record: bytes) -> bool:
-        return self._skips_blank and not record.strip(b"\r\n")
+        # By the rules of `codecs.csv`, an empty line is a null if there is one column.
+        return self._columns > 1 and not record.strip(b"\r\n")
 
 
 _RECORD_MAX_BYTES = 1024**2
-_CLOSED_CELLS = re.compile(rb'(?:(?:"(?:[^"]|"")*+"[^,\r\n]*+|[^",\r\n][^,\r\n]*+)?+(?:,|[\r\n]*+\Z))++')
-"""Matches a record whose quoted cells are all closed."""
 
 _READERS: dict[str, type[FileReader]] = {
     ".parquet": ParquetFileReader,

@@ -127,7 +127,7 @@ def _options(wanted: list[str] | None) -> pc.ConvertOptions:
 
 def _header(body: bytes, declared: Collection[str]) -> list[str]:
     """Returns the names of the columns, after a check of all quotes in the body."""
-    if not _has_valid_quotes(body):
+    if not has_valid_quotes(body):
         raise Malformed("the body is not CSV: a quoted cell is not closed, or text follows its closing quote; write a quote in it twice")
     try:
         names = next(csv.reader(io.TextIOWrapper(io.BytesIO(body), "utf-8", newline=""), strict=True), [])
@@ -146,7 +146,7 @@ def _header(body: bytes, declared: Collection[str]) -> list[str]:
     return names
 
 
-def _has_valid_quotes(body: bytes) -> bool:
+def has_valid_quotes(body: bytes) -> bool:
     """Returns whether each quoted cell is closed, and a delimiter or the end of the line follows it. Takes linear time."""
     at = 0 if b'"' in body else len(body)
     while at < len(body):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from base.errors import Malformed, TooLarge
 from local_scorer import SCHEMA
 from runtime.front.codecs.decoder import RowDecoder
-from runtime.score import readers
+from runtime.score import readers, records
 from runtime.score.places import find_inputs
 from runtime.score.readers import ReadLimits, open_reader
 
@@ -49,7 +49,7 @@ def test_csv_is_divided_at_records_wherever_blocks_end(tmp_path_factory, texts, 
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
         writer.writerows([["x", "s"], *([i, text] for i, text in enumerate(texts))])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "_BLOCK_BYTES", block)
+        patch.setattr(records, "BLOCK_BYTES", block)
         parts = parts_of(path, RowDecoder(SCHEMA), ReadLimits(batch_rows, ANY_SIZE, part_rows))
     assert [row for part in parts for row in part] == [{"x": i, "s": text} for i, text in enumerate(texts)]
     assert all(part_rows <= len(part) < part_rows + batch_rows for part in parts[:-1])
@@ -69,10 +69,73 @@ def test_a_chunk_of_a_text_or_a_table_takes_no_more_bytes_than_its_limit(tmp_pat
 
 def test_a_quote_that_is_never_closed_ends_the_run_before_it_fills_the_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "_RECORD_MAX_BYTES", 1000)
-    monkeypatch.setattr(readers, "_BLOCK_BYTES", 512)
+    monkeypatch.setattr(records, "BLOCK_BYTES", 512)
     (tmp_path / "a.csv").write_text('x,s\n1,"' + "a\n" * 3000)
-    with pytest.raises(TooLarge, match=r"a.csv has a record of more than 1000 bytes; correct its quotes"):
+    with pytest.raises(TooLarge, match=r"row 0 of .*/a.csv has more than 1000 bytes; correct its quotes"):
         parts_of(tmp_path / "a.csv", RowDecoder(SCHEMA), ReadLimits(10, 10, 10))
+
+
+class CountedPattern:
+    """A pattern that counts the bytes that it looks at."""
+
+    def __init__(self, pattern):
+        self.pattern = pattern
+        self.looked_at = 0
+
+    def fullmatch(self, text):
+        self.looked_at += len(text)
+        return self.pattern.fullmatch(text)
+
+
+@pytest.mark.parametrize("block", [7, 10**6])
+@pytest.mark.parametrize("cell", ['"oops', '"oops ""or"" not'])
+def test_each_byte_is_looked_at_once_also_if_a_quote_is_never_closed(tmp_path, monkeypatch, cell, block):
+    monkeypatch.setattr(records, "BLOCK_BYTES", block)
+    monkeypatch.setattr(records, "_CLOSED_CELLS", counted := CountedPattern(records._CLOSED_CELLS))
+    text = "x,s\n" + f"1,{cell}\n" + '2,""\n' * 2000
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(Malformed, match=r"row 0 of .*/a.csv has a quote that is never closed"):
+        parts_of(tmp_path / "a.csv", RowDecoder(SCHEMA), ReadLimits(10, ANY_SIZE, 10))
+    assert 0 < counted.looked_at <= len(text) + 2001  # a quote stands before a line if the one before is not complete
+
+
+@pytest.mark.parametrize(
+    ("behind", "reason"),
+    [
+        ('2,b\n3,"c"\n', "no row; close the quote"),  # a text follows the quote that closes the cell
+        ('2,b\n3,"oops\n4,d\n', "no row; close the quote"),
+        ('2,b\n3,c",d\n', "no row; close the quote"),  # three cells
+        ("2,b", "never closed"),
+        ("", "never closed"),
+    ],
+)
+def test_rows_behind_an_open_quote_are_never_taken_for_a_part_of_its_row(tmp_path, behind, reason):
+    (tmp_path / "a.csv").write_text(f'x,s\n0,"a\nb"\n1,"oops\n{behind}')
+    with pytest.raises(Malformed, match=rf"row 1 of .*/a.csv has .*{reason}"):
+        parts_of(tmp_path / "a.csv", RowDecoder(SCHEMA), ReadLimits(1, ANY_SIZE, 1))
+
+
+def test_a_quote_that_is_not_closed_in_the_header_is_named(tmp_path):
+    (tmp_path / "a.csv").write_text('x,"s\n1,a\n')
+    with pytest.raises(Malformed, match=r"the header of .*/a.csv has a quote that is never closed"):
+        parts_of(tmp_path / "a.csv", RowDecoder(SCHEMA), ReadLimits(1, ANY_SIZE, 1))
+
+
+def test_a_text_whose_lines_are_divided_by_blocks_is_read_in_linear_time(tmp_path, monkeypatch):
+    """Python's own lines are the reference. A long line is put together once."""
+    monkeypatch.setattr(records, "BLOCK_BYTES", 3)
+    for text in (b"", b"\r", b"\n", b"a\r\nb\rc\n\r\n\n", b"\r\r\r\n", b"a" * 10 + b"\r\n" + b"b" * 10, b"ab\r\ncd\r"):
+        assert list(records.read_lines(io.BytesIO(text), 100)) == text.splitlines(keepends=True)
+
+
+def test_a_byte_order_mark_is_refused_where_a_body_with_it_is(tmp_path):
+    """No parser of JSON must take it; a first row that is lost would be worse."""
+    (tmp_path / "a.ndjson").write_bytes(b'\xef\xbb\xbf{"x":1}\n{"x":2}\n')
+    decoder = RowDecoder(SCHEMA)
+    with pytest.raises(Malformed):
+        decoder.from_ndjson((tmp_path / "a.ndjson").read_bytes())
+    with pytest.raises(Malformed, match=r"a.ndjson begins with a byte order mark.*write it as UTF-8 without one"):
+        parts_of(tmp_path / "a.ndjson", decoder, ReadLimits(1, ANY_SIZE, 1))
 
 
 def test_a_byte_order_mark_a_missing_last_line_end_and_a_file_with_only_a_header_are_read(tmp_path):
