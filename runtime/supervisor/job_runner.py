@@ -40,6 +40,7 @@ class JobRunnerChild(FrontDoorChild):
         settings: All settings.
         on_changed: Called when it listens, when it has applied a table and when it has exited.
         on_report: Called with its reports.
+        on_crash: Called when it has exited although it is still needed.
 
     Attributes:
         drain_s: Time limit for its jobs when Pexdock stops, in seconds.
@@ -49,7 +50,12 @@ class JobRunnerChild(FrontDoorChild):
     """
 
     def __init__(
-        self, run_path: Path, settings: Settings, on_changed: Callable[[], None], on_report: Callable[[FrontDoorReport], None]
+        self,
+        run_path: Path,
+        settings: Settings,
+        on_changed: Callable[[], None],
+        on_report: Callable[[FrontDoorReport], None],
+        on_crash: Callable[[], None],
     ) -> None:
         self._path = run_path / JOBS
         self._listener = socket.socket(socket.AF_UNIX)
@@ -62,6 +68,7 @@ class JobRunnerChild(FrontDoorChild):
         self._disk = BlockingThreads(1, f"run_path ({run_path})")
         self._has_jobs = settings.job_workers > 0 and JobFiles(settings.state_path).database.exists()
         self._activated = False
+        self._on_crash = on_crash
         self.drain_s = settings.job_drain_s
         timing = FrontDoorTiming(
             Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s), settings.start_timeout_s, settings.unresponsive_s
@@ -96,6 +103,11 @@ class JobRunnerChild(FrontDoorChild):
     def close(self) -> None:
         """Closes the socket."""
         self._listener.close()
+
+    def _on_exit(self, code: int) -> None:
+        if not self._stopping:
+            self._on_crash()
+        super()._on_exit(code)
 
     def _link_socket(self) -> None:
         with contextlib.suppress(FileExistsError):

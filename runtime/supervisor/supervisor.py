@@ -106,7 +106,8 @@ class Supervisor:
         backoff = Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s)
         timing = FrontDoorTiming(backoff, settings.start_timeout_s, settings.unresponsive_s)
         self._front_doors = FrontDoorGroup(clients, front_door_config(settings), timing, self._on_changed, self._on_front_door_message)
-        self._job_runner = JobRunnerChild(context.run_dir.path, settings, self._on_changed, self._on_front_door_message)
+        on_crash = self.fleet.job_demands.on_runner_crash
+        self._job_runner = JobRunnerChild(context.run_dir.path, settings, self._on_changed, self._on_front_door_message, on_crash)
         self._mirror_loop = _mirror_loop(settings, self._on_changed)
         self._reporter = StateReporter(settings, clients[0], self.fleet, self._front_doors, self._mirror_loop)
         self.publisher = StatePublisher(context.run_dir, self._reporter.make_state, show)

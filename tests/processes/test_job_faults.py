@@ -103,6 +103,21 @@ def test_a_job_that_waits_for_its_worker_to_start_waits_for_another_one(labour, 
     assert len(labour.begun(mark)) == 1
 
 
+def test_no_job_waits_for_an_attempt_whose_runner_was_killed(labour):
+    """A handler does not end with the runner, and nobody wants what it computes."""
+    jobs = [labour.submit("ignores_cancellation") for _ in range(2)]
+    first = [labour.until_begun(mark) and labour.begun(mark)[0] for _, mark in jobs]
+    kill_runner(labour, None)
+    labour.run.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in first))
+    kill(labour.run.until(labour.job_worker_pids)[0])
+    for _, mark in jobs:
+        labour.until_begun(mark, 2)
+    assert len({labour.begun(mark)[-1] for _, mark in jobs}) == 2
+    for job, mark in jobs:
+        Path(f"{mark}.go").touch()
+        assert labour.jobs.until(job.id).attempts == 2
+
+
 def test_a_job_that_may_not_be_computed_twice_fails_if_it_was_interrupted(labour):
     job, mark = labour.submit("waits", "/labour/once")
     labour.run.until(lambda: Path(f"{mark}.begun").exists())

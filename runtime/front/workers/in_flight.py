@@ -62,7 +62,7 @@ class InFlightTable:
         checks: Parameter checks that the worker has not answered.
         busy: Number of batches that it has to compute, and of checks that must be its only work.
         computing_rows: Number of rows in the batches that it has to compute.
-        batches_max: Limit of `busy`.
+        batches_max: Limit of `busy`. If it is 1, a batch counts also while it is parked, since its worker shall get nothing beside it.
         next_number: Number of the next batch or check.
         is_reserved: Whether it is reserved for suspects.
     """
@@ -149,6 +149,8 @@ class InFlightTable:
 
     def mark_parked(self, batch: InFlightBatch) -> None:
         """Marks a batch as waiting for its model or its client."""
+        if self._usual_batches_max == 1:
+            return
         batch.parked = True
         self.busy -= 1
         self.computing_rows -= batch.rows

@@ -51,6 +51,11 @@ class JobDemands:
             managed.job_workers.resize(count + kept, demand.busy, kept)
         self._on_changed()
 
+    def on_runner_crash(self) -> None:
+        """Replaces all job workers: the next job runner begins the jobs that they have again, and their handlers may go on for hours."""
+        for managed in self._releases:
+            managed.job_workers.replace_all()
+
     def _on_idle(self, managed: ManagedRelease) -> None:
         release_id = managed.release.sha256
         del self._idle[release_id]

@@ -14,6 +14,9 @@ from runtime.supervisor.processes.worker_state import WorkerState
 
 log = logging.getLogger(__name__)
 
+_HAS_JOBS = {WorkerState.READY, WorkerState.RETIRED, WorkerState.STOPPING}
+"""States of workers that may have a job."""
+
 
 class JobRelease(Protocol):
     """The part of a release that its job workers use."""
@@ -90,6 +93,13 @@ class JobWorkerSet:
         self.processes += started
         for worker in started:
             worker.start()
+
+    def replace_all(self) -> None:
+        """Kills the workers that may have a job of a job runner that has exited, since it begins anew, and starts others in their place."""
+        for worker in [each for each in self.processes if each.state in _HAS_JOBS]:
+            worker.retire(self._next_generation())
+            worker.run.kill("its job runner has exited")
+        self.resize(self._count - self._idle)
 
     def forget_failure(self) -> None:
         """Counts crashes anew, for a job that waits for a worker from now on."""

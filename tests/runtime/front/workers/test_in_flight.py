@@ -42,6 +42,16 @@ def test_a_batch_is_counted_until_the_worker_has_done_with_it() -> None:
     assert (table.busy, table.computing_rows, table.is_empty) == (0, 0, True)
 
 
+def test_a_worker_that_takes_one_batch_has_it_also_while_it_is_parked() -> None:
+    """Such a worker gets nothing beside it, whatever it waits for."""
+    table = InFlightTable(1)
+    number = sent(table, request())
+    table.mark_parked(table.batches[number])
+    assert (table.busy, table.is_idle) == (1, False)
+    table.take_batch(number)
+    assert (table.busy, table.is_idle) == (0, True)
+
+
 def test_a_worker_cannot_reply_to_what_it_does_not_have() -> None:
     """Nothing changes then."""
     table = InFlightTable()
