@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from base.errors import PexdockError, TooLarge
+from base.errors import Conflict, PexdockError, TooLarge
 from runtime.score.chunks import Chunk
 from runtime.score.journal import Journal, PartRecord
 from runtime.score.places import InputFile, file_name
@@ -92,6 +92,8 @@ class Driver:
             PexdockError: The run has ended early. It can be continued.
             OSError: As above.
         """
+        if self._limits.row_column and self._scorer.is_whole:
+            raise Conflict("the endpoint takes all rows of a file at once, so its results are not those of single rows; omit --row-column")
         work, taking = self._find_work(), asyncio.Lock()
 
         async def run_parts() -> None:
@@ -136,16 +138,17 @@ class Driver:
     async def _score_part(self, reader: FileReader, start: PartStart, name: str) -> PartRecord:
         await run_on_thread(reader.file.require_unchanged)
         aside = self._journal.new_aside()
-        part = _Part(WRITERS[self._ending](aside, self._with_rows(np.empty(0, np.int64), self._scorer.empty)))
+        empty = self._scorer.empty
+        part = _Part(WRITERS[self._ending](aside, None if empty is None else self._with_rows(np.empty(0, np.int64), empty)))
         try:
             await self._score_chunks(reader, start, part)
-            await run_on_thread(part.writer.finish)
+            has_file = await run_on_thread(part.writer.finish)
             await run_on_thread(reader.file.require_unchanged)
             refused = len({each.row for each in part.refused})
             failed = len({each.row for each in part.refused if each.failed})
-            size = aside.stat().st_size
+            size = aside.stat().st_size if has_file else 0
             record = PartRecord(name, part.rows, part.writer.rows, refused, failed, size, part.weight, reader.next_part)
-            await run_on_thread(self._journal.add_part, aside, record, [each.line() for each in part.refused])
+            await run_on_thread(self._journal.add_part, aside if has_file else None, record, [each.line() for each in part.refused])
         finally:
             part.writer.close()
             aside.unlink(missing_ok=True)
@@ -192,6 +195,8 @@ class Driver:
     def _with_rows(self, numbers: np.ndarray, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Returns results with the numbers of their rows, if these are wanted."""
         name = self._limits.row_column
+        if name in batch.schema.names:
+            raise Conflict(f"the results have a column {name!r} already; choose another name with --row-column")
         return batch if not name else batch.add_column(0, pa.field(name, pa.int64(), nullable=False), pa.array(numbers, pa.int64()))
 
     def _count_refused(self, rows: int) -> None:

@@ -69,7 +69,7 @@ class PartRecord(msgspec.Struct, frozen=True):
         results: Rows of the output.
         refused: Rows that were refused.
         failed: Rows among them for which the model failed.
-        size: Bytes of its file.
+        size: Bytes of its file; 0 if it has none.
         weight: Bytes of the input for which it stands.
         next_part: The part behind it; None if it is the last one, or the parts are known otherwise.
     """
@@ -122,14 +122,15 @@ class Journal:
 
     def find_record(self, file: str) -> PartRecord | None:
         """Returns the record of a part; None if the part is to be computed."""
-        if file not in self._sizes or _record_name(file) not in self._sizes:
+        if _record_name(file) not in self._sizes:
             return None
         found = msgspec.json.decode(self._output.read(_record_name(file)).splitlines()[-1], type=PartRecord)
-        return found if found.size == self._sizes[file] else None
+        return found if found.size == self._sizes.get(file, 0) else None
 
-    def add_part(self, aside: Path, record: PartRecord, refusals: Sequence[bytes]) -> None:
-        """Publishes a part that is complete, and its record."""
-        self._output.publish(aside, record.file)
+    def add_part(self, aside: Path | None, record: PartRecord, refusals: Sequence[bytes]) -> None:
+        """Publishes a part that is complete, unless it has no file, and its record."""
+        if aside is not None:
+            self._output.publish(aside, record.file)
         self._publish(_record_name(record.file), [*refusals, msgspec.json.encode(record)])
 
     def finish(self, records: Iterable[PartRecord]) -> None:

@@ -126,8 +126,15 @@ def find_inputs(pattern: str) -> list[InputFile]:
 
 
 def _find_local(pattern: str) -> list[InputFile]:
-    root, _ = _split_pattern(os.path.abspath(pattern))  # noqa: PTH100 - `Path` would drop a second slash, but no wildcard
-    paths = glob.glob(os.path.abspath(pattern), recursive=True)  # noqa: PTH207, PTH100 - `Path.glob` has no `**` at the end
+    root, rest = _split_pattern(os.path.abspath(pattern))  # noqa: PTH100 - `Path` would drop a second slash, but no wildcard
+    root = root or "/"
+    if "**" in rest.split("/"):
+        # `glob` would follow links to folders, in a circle as often as the system allows.
+        matches = re.compile(_translate(rest)).fullmatch
+        files = (os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names)  # noqa: PTH118 - texts
+        paths = [path for path in files if matches(os.path.relpath(path, root))]
+    else:
+        paths = glob.glob(os.path.abspath(pattern))  # noqa: PTH207, PTH100 - as above
     return [_local_file(path, os.path.relpath(path, root)) for path in paths if os.path.isfile(path)]  # noqa: PTH113 - texts
 
 

@@ -65,7 +65,7 @@ class Scorer(Protocol):
     Attributes:
         decoder: Decodes rows for the endpoint.
         is_whole: Whether a batch is one request as a whole, whose answer may have any number of rows.
-        empty: A result without rows.
+        empty: A result without rows; None if the endpoint does not declare its results.
         parallel: Number of batches that keep all workers busy.
     """
 
@@ -78,8 +78,8 @@ class Scorer(Protocol):
         """True if a batch is one request as a whole."""
 
     @property
-    def empty(self) -> pa.RecordBatch:
-        """A result without rows."""
+    def empty(self) -> pa.RecordBatch | None:
+        """A result without rows; None if the endpoint does not declare its results."""
 
     @property
     def parallel(self) -> int:

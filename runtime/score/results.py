@@ -21,13 +21,13 @@ class PartWriter(ABC):
 
     Args:
         file: The file, which must not exist.
-        empty: A table without rows, whose columns the file has if nothing is written.
+        empty: A table without rows, whose columns the file has if nothing is written; None if these are not known.
 
     Attributes:
         rows: Rows that were written.
     """
 
-    def __init__(self, file: Path, empty: pa.RecordBatch) -> None:
+    def __init__(self, file: Path, empty: pa.RecordBatch | None) -> None:
         self.rows = 0
         self._out = pa.OSFile(str(file), "wb")
         self._schema: pa.Schema | None = None
@@ -51,12 +51,15 @@ class PartWriter(ABC):
         self._append(batch)
         self.rows += batch.num_rows
 
-    def finish(self) -> None:
-        """Completes the file."""
-        if self._schema is None:
+    def finish(self) -> bool:
+        """Completes the file. Returns False, and does not, if it has no rows and nobody has said which columns these would have."""
+        if self._empty is None and not self.rows:
+            return False
+        if self._schema is None and self._empty is not None:
             self.write(self._empty)
         self._end()
         self._out.close()
+        return True
 
     def close(self) -> None:
         """Closes the file, complete or not. Idempotent."""
@@ -78,10 +81,9 @@ class PartWriter(ABC):
 class _TableWriter(PartWriter):
     """Writes tables with the oldest Arrow types, which all readers know."""
 
-    _writer: Any
-
-    def __init__(self, file: Path, empty: pa.RecordBatch) -> None:
+    def __init__(self, file: Path, empty: pa.RecordBatch | None) -> None:
         super().__init__(file, empty)
+        self._writer: Any = None
         self._held: list[pa.Table] = []
         self._held_rows = self._held_bytes = 0
 
@@ -103,7 +105,7 @@ class _TableWriter(PartWriter):
     def close(self) -> None:
         """Closes the file, complete or not. Idempotent."""
         with contextlib.suppress(OSError, pa.ArrowException):
-            if self._schema is not None:
+            if self._writer is not None:
                 self._writer.close()
         super().close()
 

@@ -52,8 +52,11 @@ class SingleFile:
         self._parts.clear()
 
     def _batches(self, records: Sequence[PartRecord]) -> Iterator[pa.RecordBatch]:
-        """Yields the batches of all parts; first one without rows."""
-        for number, record in enumerate(records):
+        """Yields the batches of all parts; first one without rows, which has no columns if no part knows these."""
+        known = [record for record in records if record.size]
+        if not known:
+            yield pa.RecordBatch.from_pylist([], schema=pa.schema([]))
+        for number, record in enumerate(known):
             part = pa.ipc.open_file(self._parts.read(record.file))
             if number == 0:
                 yield pa.RecordBatch.from_arrays([pa.array([], field.type) for field in part.schema], schema=part.schema)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from sys import maxsize
@@ -148,9 +149,10 @@ class LocalWorkers:
         return self.spec.whole or bool(self.spec.group_by)
 
     @property
-    def empty(self) -> pa.RecordBatch:
-        """A result without rows."""
-        return ReplyEncoder.for_no_rows(self._head.target.endpoint.output_schema).copy_rows(0, 0)
+    def empty(self) -> pa.RecordBatch | None:
+        """A result without rows; None if the endpoint does not declare its results."""
+        schema = self._head.target.endpoint.output_schema
+        return None if schema is None else ReplyEncoder.for_no_rows(schema).copy_rows(0, 0)
 
     @property
     def parallel(self) -> int:
@@ -328,7 +330,9 @@ def _target(endpoint: ServedEndpoint, parameters: Sequence[tuple[str, str]]) -> 
     spec = endpoint.spec
     given: Mapping[str, str] = {name: value for name, value in parameters if name in spec.parameters}
     of_query = [(name, value) for name, value in parameters if name not in spec.parameters]
+    times = Counter(name for name, _ in parameters)
     cells = [Cell(None, name, "the parameter is missing") for name in spec.parameters if name not in given]
+    cells += [Cell(None, name, f"the parameter is given {times[name]} times") for name in spec.parameters if times[name] > 1]
     if not (spec.query or spec.unbatched):
         cells += [Cell(None, name, "no such parameter") for name, _ in of_query]
     if cells:

@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from base.errors import PexdockError, Unavailable
+from base.errors import Conflict, PexdockError, Unavailable
 from local_scorer import LocalScorer
 from runtime.score.driver import Driver, DriverLimits
 from runtime.score.journal import Journal
 from runtime.score.places import find_inputs, open_output
 from runtime.score.readers import ReadLimits
+from runtime.score.results import Output
+from runtime.score.single_file import SingleFile
 
 MANY = 10**9
 
@@ -22,8 +25,8 @@ def drive(tmp_path):
     """Returns a function that scores the files of `in` into `out`, and returns the records."""
     (tmp_path / "in").mkdir()
 
-    def run(scorer, *, batch_rows=10, part_rows=50, memory=MANY, refused=MANY, ending=".ndjson"):
-        limits = DriverLimits(ReadLimits(batch_rows, MANY, part_rows), memory, refused, "row")
+    def run(scorer, *, batch_rows=10, part_rows=50, memory=MANY, refused=MANY, ending=".ndjson", row_column="row"):
+        limits = DriverLimits(ReadLimits(batch_rows, MANY, part_rows), memory, refused, row_column)
         progress = []
 
         async def drive():
@@ -149,3 +152,65 @@ def test_two_calls_with_different_columns_are_an_error_that_says_what_to_do(driv
     scorer.score = score
     with pytest.raises(PexdockError, match=r"two calls of the handler returned different columns.*declare the endpoint's output schema"):
         drive(scorer)
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".arrow", ".csv", ".ndjson"])
+def test_a_part_without_results_has_the_declared_columns_or_no_file(drive, tmp_path, ending):
+    """A file with other columns than the rest would hide these from readers of the folder. The part is still done."""
+    write(tmp_path, "a.parquet", [1, 2])
+    (tmp_path / "in" / "b.csv").write_text("x\nno\nnone\n")
+    (tmp_path / "in" / "c.csv").write_text("x\n")
+    records = drive(LocalScorer(), ending=ending)
+    assert sorted(path.name for path in (tmp_path / "out").glob(f"[abc]-*{ending}")) == [f"{name}-00000{ending}" for name in "abc"]
+    if ending == ".parquet":
+        assert {str(pq.read_schema(path)) for path in (tmp_path / "out").glob("*.parquet")} == {"row: int64\ny: int64"}
+    shutil.rmtree(tmp_path / "out")
+    scorer = LocalScorer()
+    scorer.empty = None  # it declares no results
+    assert [(each.rows, each.results) for each in drive(scorer, ending=ending)] == [(each.rows, each.results) for each in records]
+    assert [path.name for path in (tmp_path / "out").glob(f"[abc]-*{ending}")] == [f"a-00000{ending}"]
+    assert len((tmp_path / "out" / "_refused.ndjson").read_text().splitlines()) == 2
+    again = LocalScorer()
+    again.empty = None
+    drive(again, ending=ending)
+    assert not again.calls
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".arrow", ".csv", ".ndjson"])
+@pytest.mark.parametrize("declares", [True, False])
+def test_a_row_column_with_the_name_of_a_result_is_refused(drive, tmp_path, ending, declares):
+    write(tmp_path, "a.parquet", [1, 2])
+    scorer = LocalScorer()
+    scorer.empty = scorer.empty if declares else None
+    with pytest.raises(Conflict, match=r"the results have a column 'y' already; choose another name with --row-column"):
+        drive(scorer, ending=ending, row_column="y")
+    assert len(scorer.calls) == (not declares)
+
+
+def test_a_row_column_of_results_that_are_not_of_rows_is_refused(drive, tmp_path):
+    write(tmp_path, "a.parquet", [1, 2])
+    scorer = LocalScorer()
+    scorer.is_whole = True
+    with pytest.raises(Conflict, match=r"takes all rows of a file at once.*omit --row-column"):
+        drive(scorer)
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".arrow", ".csv", ".ndjson"])
+def test_one_file_has_the_columns_of_the_parts_with_results_or_none(drive, tmp_path, ending):
+    for content, columns in ("x\n1\n", ["row", "y"]), ("x\nno\n", []):
+        (tmp_path / "in" / "a.csv").write_text("x\nno\n")
+        (tmp_path / "in" / "b.csv").write_text(content)
+        scorer = LocalScorer()
+        scorer.empty = None
+        records = drive(scorer, ending=".arrow")
+        target = Output.parse(f"{tmp_path}/all{ending}")
+        SingleFile(target._replace(folder=str(tmp_path / "out")), open_output(str(tmp_path / "out"), tmp_path)).write(records)
+        found = tmp_path / f"all{ending}"
+        if ending == ".parquet":
+            assert pq.read_schema(found).names == columns
+        elif ending == ".arrow":
+            assert pa.ipc.open_file(found).schema.names == columns
+        elif ending == ".csv":
+            assert found.read_text().splitlines()[0] == ",".join(columns)
+        else:
+            assert found.read_text() == ('{"row":0,"y":2}\n' if columns else "")

@@ -59,6 +59,27 @@ def test_a_pattern_gives_paths_below_its_fixed_part(tmp_path, monkeypatch):
         places.find_inputs("in")
 
 
+def test_links_to_folders_are_not_followed_through_any_number_of_folders(tmp_path):
+    """A link may lead back up. Links to files, and those to folders that a pattern names one by one, are followed."""
+    for name in ("in/a/1.csv", "other/2.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "in" / "a" / "up").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "a" / "up2").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "other").symlink_to(tmp_path / "other")
+    (tmp_path / "in" / "3.csv").symlink_to(tmp_path / "other" / "2.csv")
+    (tmp_path / "in" / "gone.csv").symlink_to(tmp_path / "gone.csv")
+
+    def found(pattern):
+        return [file.relative for file in places.find_inputs(f"{tmp_path}/{pattern}")]
+
+    assert found("in/**/*.csv") == found("in/**") == ["3.csv", "a/1.csv"]
+    assert found("in/*/**/*.csv") == ["a/1.csv"]
+    assert found("in/*/*.csv") == ["a/1.csv", "other/2.csv"]
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    assert found("link/**/1.csv") == ["a/1.csv"]
+
+
 def test_a_file_that_changes_is_noticed(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("one")
