@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -27,6 +29,27 @@ class ReceivedMessage(msgspec.Struct, frozen=True, gc=False):
     fd: int | None
 
 
+_ADDRESS_MAX_BYTES = 107
+
+
+@contextmanager
+def socket_address(path: str) -> Iterator[str]:
+    """Yields a path to the same socket that the kernel accepts, which refuses one of more than 107 bytes.
+
+    Raises:
+        OSError: The path is that long, and its folder cannot be opened.
+    """
+    if len(os.fsencode(path)) <= _ADDRESS_MAX_BYTES:
+        yield path
+        return
+    folder, name = os.path.split(path)
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{name}"
+    finally:
+        os.close(descriptor)
+
+
 class Channel:
     """A connected SOCK_SEQPACKET socket. Never blocks: the owner polls `fileno()`."""
 
@@ -45,7 +68,8 @@ class Channel:
         """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            sock.connect(path)
+            with socket_address(path) as address:
+                sock.connect(address)
         except OSError:
             sock.close()
             raise

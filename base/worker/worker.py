@@ -21,7 +21,7 @@ from base.endpoint.describe import describe_endpoint
 from base.endpoint.endpoint import Endpoint
 from base.errors import PeerError, Unavailable
 from base.forks import call_after_fork, call_in_forked_child
-from base.ipc.channel import Channel
+from base.ipc.channel import Channel, socket_address
 from base.ipc.control import WIRE_VERSION, ControlMessage, ExitCode
 from base.ipc.protocol import Welcome
 from base.ipc.release_spec import ReleaseSpec, release_tag
@@ -103,7 +103,8 @@ class Worker:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self._listener = listener
         try:
-            listener.bind(str(self._socket_path))
+            with socket_address(str(self._socket_path)) as address:
+                listener.bind(address)
         except OSError as exc:  # the supervisor makes the folder again, so the next start may succeed
             raise Unavailable(f"cannot listen on {self._socket_path}: {exc.strerror}; make its folder writable for this user") from exc
         listener.listen(_BACKLOG)

@@ -14,6 +14,7 @@ from base.ipc.control import WIRE_VERSION, ControlMessage, ControlStream, Drain,
 from base.ipc.front_door_control import Configure
 from base.ipc.protocol import AttachSegment, Batch, Hello, Message, SegmentSlice, Welcome
 from base.ipc.segment import Segment
+from process_children import children
 from supervisor_harness import open_files
 
 DEADLINE_S = 60.0
@@ -91,8 +92,7 @@ class FrontDoor:
 
 def own_front_doors() -> list[int]:
     """Returns the processes of the front doors that this process has started, as servers of its own endpoints."""
-    children = [child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()]
-    return [int(child) for child in children if b"runtime.front" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child in children("self") if b"runtime.front" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def own_front_door() -> int:

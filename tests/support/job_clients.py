@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 
 from operated_supervisor import Operated
+from process_children import children
 from runtime.http.api_keys import make_key
 from tinypex import write_tiny
 
@@ -170,8 +171,3 @@ def command_of(pid):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
-
-
-def children(pid):
-    """Returns the processes that a process has started."""
-    return [int(each) for task in Path(f"/proc/{pid}/task").iterdir() for each in (task / "children").read_text().split()]

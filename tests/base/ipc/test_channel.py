@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from base.errors import PeerError, PeerGone
-from base.ipc.channel import Channel
+from base.ipc.channel import Channel, socket_address
 from base.ipc.protocol import AttachSegment, Hello, ModelLoading
 from base.ipc.segment import Segment
 
@@ -97,3 +97,24 @@ def test_garbage_is_an_error_and_leaks_no_descriptor(
         with pytest.raises(PeerError):
             receive(other)
     assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("name_bytes", [3, 60, 200])
+def test_a_socket_may_have_a_path_of_any_length(tmp_path: Path, name_bytes: int) -> None:
+    """The kernel takes 107 bytes. Both sides reach the same socket, and leave no descriptor open."""
+    path = tmp_path / ("x" * name_bytes) / "w1.sock"
+    path.parent.mkdir()
+    before = open_descriptors()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        with socket_address(str(path)) as address:
+            listener.bind(address)
+        listener.listen()
+        assert path.is_socket()
+        channel = Channel.connect(str(path))
+        accepted, _ = listener.accept()
+        accepted.close()
+        channel.close()
+        path.unlink()
+    assert open_descriptors() == before
+    with pytest.raises(FileNotFoundError):
+        Channel.connect(str(tmp_path / ("y" * 200) / "w1.sock"))
