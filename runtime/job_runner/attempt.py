@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -53,16 +53,34 @@ class AttemptEnd:
     result: JobResult | None = None
 
 
+@dataclass(frozen=True)
+class AttemptCalls:
+    """Functions that attempts call.
+
+    Attributes:
+        begin: Stores that the attempt at a job begins, and returns the job as it is then; None if it has ended meanwhile.
+        on_progress: Called with the job and each report of the handler.
+        report: Reports a worker that must be replaced.
+    """
+
+    begin: Callable[[Job], Awaitable[Job | None]]
+    on_progress: Callable[[Job, Progress], None]
+    report: Callable[[WorkerUnhealthy], None]
+
+
 class JobRun:
     """One attempt at a job.
 
     Args:
-        job: The job, which is running by its record.
+        job: The job, which is queued by its record, with the release on which it is to begin.
         files: The files of jobs.
         releases: Releases in force.
         config: The settings of jobs.
-        on_progress: Called with each report of the handler.
-        report: Reports a worker that must be replaced.
+        calls: Functions that it calls.
+
+    Attributes:
+        job: The job, which is running by its record once the attempt has begun.
+        has_begun: Whether the attempt has begun: a worker is free for it.
     """
 
     def __init__(
@@ -71,17 +89,16 @@ class JobRun:
         files: JobFiles,
         releases: JobReleases,
         config: JobRunnerConfig,
-        *,
-        on_progress: Callable[[Progress], None],
-        report: Callable[[WorkerUnhealthy], None],
+        calls: AttemptCalls,
     ) -> None:
         self.job = job
+        self.has_begun = False
         self._files = files
         self._releases = releases
         self._config = config
-        self._observer = _JobObserver(on_progress)
-        self._report = report
-        self._id = f"job-{job.number}-{job.attempts}"
+        self._calls = calls
+        self._observer = _JobObserver(lambda progress: calls.on_progress(self.job, progress))
+        self._id = f"job-{job.number}-{job.attempts + 1}"
         self._request: InferenceRequest | None = None
         self._computing: asyncio.Task[AttemptEnd] | None = None
         self._ending: JobEvent | None = None
@@ -96,7 +113,7 @@ class JobRun:
             if self._request is not None:
                 self._request.abandon()
             if self._ending is JobEvent.CANCEL:
-                await self._wait_left(self._config.cancel_grace_s)
+                await self.wait_left()
                 return AttemptEnd(JobEvent.CANCEL)
             may_repeat = self._request is None or self._request.may_retry
             return AttemptEnd(JobEvent.GIVE_BACK if may_repeat else JobEvent.INTERRUPT)
@@ -123,9 +140,12 @@ class JobRun:
             head = await self._wait_worker()
             rows = await asyncio.to_thread(decode_rows, head, body, self._id)
             await check_parameters(head)
-            release = head.target.endpoint.release
-            if release.up and not release.retiring:
+            if not head.target.endpoint.release.retiring and self._releases.claim_worker(head, self.job.number):
                 break
+        job = await self._calls.begin(self.job)
+        if job is None:
+            return AttemptEnd(JobEvent.CANCEL)
+        self.job, self.has_begun = job, True
         return await self._submit(head, body, rows)
 
     async def _submit(self, head: RequestHead, body: bytes, rows: Rows) -> AttemptEnd:
@@ -152,7 +172,7 @@ class JobRun:
         return AttemptEnd(JobEvent.FINISH, result=result)
 
     async def _wait_worker(self) -> RequestHead:
-        """Waits until a worker of the job's release is ready. Returns the head of the request.
+        """Waits until a worker of the job's release is free for it. Returns the head of the request.
 
         Raises:
             PexdockError: No worker can start, or the release does not exist any more.
@@ -161,7 +181,7 @@ class JobRun:
         earlier_failure = releases.failure(release_id)  # of workers for jobs before this one
         while True:
             head = releases.head(self.job, release_id, self._config.timeout_s)
-            if head is not None and head.target.endpoint.release.up:
+            if head is not None and releases.claim_worker(head, self.job.number):
                 return head
             failure = releases.failure(release_id)
             if failure and failure != earlier_failure:
@@ -188,17 +208,17 @@ class JobRun:
         event, error = after_interruption(self.job, int(self._config.limits["attempts"]))
         return AttemptEnd(event, error)
 
-    async def _wait_left(self, grace_s: float) -> None:
-        """Waits until no worker has the job any more. Has a worker replaced that goes on after the grace period."""
-        loop = asyncio.get_running_loop()
+    async def wait_left(self) -> None:
+        """Waits until no worker has the job any more, unless it is given back. Has a worker replaced that goes on for too long."""
+        loop, grace_s = asyncio.get_running_loop(), self._config.cancel_grace_s
         end_s = loop.time() + grace_s
         is_reported = False
-        while links := self._links():  # a worker that ends cancelled work notifies nobody
+        while self._ending is not JobEvent.GIVE_BACK and (links := self._links()):  # a worker that ends unwanted work notifies nobody
             if loop.time() >= end_s and not is_reported:
                 is_reported = True
                 for link in links:
-                    reason = f"its handler goes on with a job {grace_s:g} s after its cancellation (job_cancel_grace_s)"
-                    self._report(WorkerUnhealthy(link.path, reason))
+                    reason = f"its handler goes on with a job {grace_s:g} s after its end (job_cancel_grace_s)"
+                    self._calls.report(WorkerUnhealthy(link.path, reason))
             await asyncio.sleep(_LOOK_S)
 
     def _links(self) -> list[WorkerLink]:

@@ -17,6 +17,7 @@ from runtime.front.requests.target import Target
 from runtime.front.routing.route_table import RouteTable
 from runtime.front.routing.split_route import ReleaseSelector, split_route_of
 from runtime.front.scheduling.dispatchers import Dispatchers
+from runtime.front.scheduling.endpoint_queue import EndpointQueue
 from runtime.front.workers.link import WorkerLink
 from runtime.jobs.job import Job
 
@@ -42,6 +43,7 @@ class JobReleases:
         self._failures: dict[str, str] = {}
         self._changed: asyncio.Future[None] | None = None
         self._welcoming: set[asyncio.Task[None]] = set()
+        self._claims: dict[int, tuple[str, bool]] = {}  # by number of a job with a worker: its release, and whether it is grouped
 
     async def apply(self, table: RoutingTable) -> None:
         """Applies a routing table, and connects to its job workers."""
@@ -85,6 +87,28 @@ class JobReleases:
             return head.target.endpoint.release.id
         assert isinstance(head.selector, ReleaseSelector)
         return head.selector.select_by_weight().target.endpoint.release.id
+
+    def claim_worker(self, head: RequestHead, number: int) -> bool:
+        """Returns whether a worker is free for a job, which has it then until `release_worker`, unless the worker exits before it is sent.
+
+        Beside a job whose groups are on all workers, one is free once a group has ended; then this job is next.
+        """
+        endpoint = head.target.endpoint
+        assert isinstance(endpoint, EndpointQueue)
+        release_id, workers = endpoint.release.id, endpoint.scheduler.workers
+        self._claims.pop(number, None)
+        others = {each: is_grouped for each, (claimed_id, is_grouped) in self._claims.items() if claimed_id == release_id}
+        served = {batch.requests[0].head.target.group[-1] for link in workers.every_link() for batch in link.in_flight.batches.values()}
+        free = sum(link.up and link.in_flight.is_empty for link in workers.links.values()) - sum(each not in served for each in others)
+        shares = endpoint.release.up and any(others.values())
+        if free > 0 or shares:
+            self._claims[number] = release_id, bool(endpoint.spec.group_by)
+        return number in self._claims
+
+    def release_worker(self, number: int) -> None:
+        """Gives back the worker of a job whose attempt has ended, if it has one."""
+        if self._claims.pop(number, None) is not None:
+            self._notify()
 
     def busy_sockets(self) -> list[str]:
         """Returns the sockets of the job workers that have a job."""

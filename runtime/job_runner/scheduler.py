@@ -6,12 +6,13 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+
+from msgspec.structs import replace
 
 from base.errors import PexdockError
 from base.ipc.front_door_control import JobDemand, JobRunnerConfig, WorkerUnhealthy
 from base.jobs.attempt import Progress
-from runtime.job_runner.attempt import JobRun, problem_of
+from runtime.job_runner.attempt import AttemptCalls, JobRun, problem_of
 from runtime.job_runner.releases import JobReleases, NotRunnable
 from runtime.job_runner.stored_jobs import RETRY_S, StoredJobs
 from runtime.jobs.job import Job, JobEvent, JobState
@@ -25,7 +26,7 @@ class JobScheduler:
         stored: The jobs.
         releases: The releases on which they run.
         config: The settings of jobs.
-        on_progress: Called with each report of a handler, and its job as it began.
+        on_progress: Called with a job as it began, and each report of its handler.
         send: Sends demands and reports on workers to the supervisor.
 
     Attributes:
@@ -44,13 +45,13 @@ class JobScheduler:
         self._stored = stored
         self._releases = releases
         self._config = config
-        self._on_progress = on_progress
+        self._calls = AttemptCalls(self._begin, on_progress, send)
         self._send = send
         self._queue = FairQueue()
         self._waiting: dict[int, Job] = {}  # those in the queue, and those that will be in it again in a moment
-        self._running: dict[int, JobRun | None] = {}  # None while the start is being stored
+        self._running: dict[int, JobRun | None] = {}  # with those that wait for a worker; None until they have a release
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_draining = self._has_given_back = False
+        self._is_draining = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __contains__(self, number: int) -> bool:
@@ -63,9 +64,10 @@ class JobScheduler:
         self.begin_jobs()
 
     def forget(self, number: int) -> None:
-        """Removes a job from the queue, if it is there."""
+        """Removes a job from the queue, if it is there, or ends its wait for a worker."""
         self._waiting.pop(number, None)
         self._queue.remove(number)
+        self.cancel(number)
 
     def cancel(self, number: int) -> None:
         """Cancels a job that runs."""
@@ -97,7 +99,8 @@ class JobScheduler:
         """Begins no more jobs, and gives back those that still run after a while. Idempotent."""
         if not self._is_draining:
             self._is_draining = True
-            asyncio.get_running_loop().call_later(self._config.drain_s, self._give_back)
+            self._give_back(lambda run: not run.has_begun)
+            asyncio.get_running_loop().call_later(self._config.drain_s, self._give_back, lambda _: True)
 
     async def wait_drained(self) -> None:
         """Waits until no job runs any more."""
@@ -109,6 +112,7 @@ class JobScheduler:
             await self._attempt(job)
         finally:
             del self._running[job.number]
+            self._releases.release_worker(job.number)
             self._demand_workers()
             self.begin_jobs()
 
@@ -122,19 +126,24 @@ class JobScheduler:
         except PexdockError as exc:
             await self._stored.step(job.number, JobEvent.FAIL, error=problem_of(exc, job.number))
             return
-        started = await self._stored.step(job.number, JobEvent.START, release_id=release_id)
-        if started is None:
-            return
-        on_progress = partial(self._on_progress, started)
-        run = JobRun(started, self._stored.files, self._releases, self._config, on_progress=on_progress, report=self._send)
+        chosen = replace(job, release_id=release_id)
+        run = JobRun(chosen, self._stored.files, self._releases, self._config, self._calls)
         self._running[job.number] = run
-        if self._has_given_back:
+        if self._is_draining:
             run.end(JobEvent.GIVE_BACK)
         self._demand_workers()
         end = await run.run()
+        if end.event is JobEvent.INTERRUPT and not run.has_begun:
+            self._enqueue_later(job)
+            return
         ended = await self._stored.step(job.number, end.event, error=end.error, result=end.result)
+        await run.wait_left()
         if ended is not None and ended.state is JobState.QUEUED:
             self._enqueue_later(ended)
+
+    async def _begin(self, job: Job) -> Job | None:
+        """Stores that a job begins, and returns it as it is then; None if it has ended meanwhile."""
+        return await self._stored.step(job.number, JobEvent.START, release_id=job.release_id)
 
     def _enqueue_later(self, job: Job) -> None:
         """Queues a job again after a moment, so that one that fails at once does not do so in a loop."""
@@ -146,10 +155,9 @@ class JobScheduler:
         self._waiting[job.number] = job
         asyncio.get_running_loop().call_later(RETRY_S, enqueue)
 
-    def _give_back(self) -> None:
-        self._has_given_back = True
+    def _give_back(self, is_meant: Callable[[JobRun], bool]) -> None:
         for run in self._running.values():
-            if run is not None:
+            if run is not None and is_meant(run):
                 run.end(JobEvent.GIVE_BACK)
 
     def _demand_workers(self) -> None:

@@ -98,8 +98,13 @@ def rows(records_df: Row.DataFrame) -> pl.Series:
 
 @svc.endpoint("/labour/parts")
 def parts(records_df: Row.DataFrame) -> Iterator[dict[str, object]]:
-    for row in records_df.rows():
-        yield {"do": row[0]}
+    for do, mark in records_df.rows():
+        yield {"do": do}
+        if do == "waits":
+            with Path(f"{mark}.begun").open("a") as begun:
+                begun.write(f"{os.getpid()}\n")
+            while not Path(f"{mark}.go").exists():
+                time.sleep(0.02)
 
 
 @svc.endpoint("/labour/raw", raw=True)

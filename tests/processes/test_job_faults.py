@@ -30,6 +30,7 @@ def kill_worker(labour, running):
 
 
 def kill_runner(labour, running):
+    labour.jobs.list()  # it is there to answer
     kill(labour.runner_pid())
 
 
@@ -84,22 +85,23 @@ def check_fault(labour, fault, attempts):
     assert jobs.result(done.id) == before
 
 
-def test_a_job_that_waits_for_its_worker_to_start_waits_for_another_one(labour, tmp_path):
-    """It is running by its record, so the death of the runner is an interruption."""
+def test_a_job_that_waits_for_its_worker_to_start_is_queued_and_waits_for_another_one(labour):
+    """Nothing of it is interrupted, whichever process is killed."""
     hold = labour.folder / "hold"
     hold.touch()
     try:
-        kill_idle_workers(labour)
+        kill_runner(labour, None)  # with all workers
         job, mark = labour.submit("waits")
-        labour.jobs.until(job.id, "running")
         held = labour.run.until(lambda: sorted(labour.folder.glob("held-*")))
         kill(held[-1].name.removeprefix("held-"))
         labour.run.until(lambda: len(list(labour.folder.glob("held-*"))) > len(held))
         kill_runner(labour, mark)
+        found = labour.jobs.get(job.id)
+        assert (found.state, found.place, found.attempts, found.started_at) == ("queued", 1, 0, None)
     finally:
         hold.unlink()
     Path(f"{mark}.go").touch()
-    assert (labour.jobs.until(job.id).state, labour.jobs.get(job.id).attempts) == ("done", 2)
+    assert (labour.jobs.until(job.id).state, labour.jobs.get(job.id).attempts) == ("done", 1)
     assert len(labour.begun(mark)) == 1
 
 
@@ -116,6 +118,30 @@ def test_no_job_waits_for_an_attempt_whose_runner_was_killed(labour):
     for job, mark in jobs:
         Path(f"{mark}.go").touch()
         assert labour.jobs.until(job.id).attempts == 2
+
+
+def test_a_job_is_queued_until_a_worker_has_nothing_else(labour):
+    """Beside a generator, whose worker waits for its reader between two parts, and while the only other worker starts."""
+    hold = labour.folder / "hold"
+    kill_runner(labour, None)  # with all workers
+    first, first_mark = labour.submit("waits", "/labour/parts")
+    labour.until_begun(first_mark)
+    before = set(labour.folder.glob("held-*"))
+    hold.touch()
+    try:
+        cancelled, _ = labour.submit("waits")
+        second, second_mark = labour.submit("waits")
+        labour.run.until(lambda: set(labour.folder.glob("held-*")) - before)
+        assert labour.jobs.get(second.id).state == "queued"
+        assert labour.jobs.cancel(cancelled.id).state == "cancelled"
+    finally:
+        hold.unlink()
+    labour.until_begun(second_mark)
+    assert labour.jobs.get(first.id).state == "running"
+    assert labour.begun(second_mark) != labour.begun(first_mark)
+    for job, mark in ((first, first_mark), (second, second_mark)):
+        Path(f"{mark}.go").touch()
+        assert labour.jobs.until(job.id).state == "done"
 
 
 def test_a_job_that_may_not_be_computed_twice_fails_if_it_was_interrupted(labour):
@@ -163,10 +189,3 @@ def test_two_hundred_jobs_survive_random_kills(labour):
     assert sum(job.state == "done" for job in found.values()) > 150
     kill_runner(labour, None)
     assert {job.id: job for job in jobs.list() if job.id in submitted} == found
-
-
-def kill_idle_workers(labour):
-    """Makes the next job wait for a worker to start."""
-    for pid in labour.job_worker_pids():
-        kill(pid)
-    labour.run.until(lambda: len(list(labour.folder.glob("held-*"))) > 0 or not labour.job_worker_pids())
