@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, Field, PydanticSchemaGenerationError, create_model
@@ -117,8 +118,13 @@ class ParameterBinder:
             raise self.error(
                 f"parameter {name!r} of the path cannot be a {annotation!r}; annotate it with a type that Pydantic makes of a string"
             ) from exc
+
+        def value(parameters: Mapping[str, str]) -> object:
+            return dict(validator.validate({name: parameters[name]}))["value"]
+
         self._plan.path_types[name] = annotation
-        self._plan.sources[name] = lambda inputs: dict(validator.validate({name: inputs.parameters[name]}))["value"]
+        self._plan.path_checks.append(value)
+        self._plan.sources[name] = lambda inputs: value(inputs.parameters)
 
     def error(self, message: str) -> Declaration:
         """Returns an error that names the endpoint."""

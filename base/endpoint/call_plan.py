@@ -71,6 +71,7 @@ class CallPlan:
         unbatched: True if the handler asks for data of a single request, so that it gets one request at a time.
         dependencies: The dependencies by parameter.
         path_types: Types of the path's parameters whose annotation is not plain text.
+        path_checks: Validates each of these parameters.
         request_parameters: Reads the parameters of requests; None if the handler takes none.
     """
 
@@ -82,6 +83,7 @@ class CallPlan:
     unbatched: bool = False
     dependencies: dict[str, Dependency] = field(default_factory=dict)
     path_types: dict[str, Any] = field(default_factory=dict)
+    path_checks: list[Callable[[Mapping[str, str]], object]] = field(default_factory=list)
     request_parameters: ParameterReader | None = None
 
     def call(self, handler: Callable[..., Any], inputs: CallInputs) -> Any:

@@ -22,7 +22,7 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.option("--state", "states", multiple=True, metavar="STATE", help="List only jobs in this state; repeat for others.")
+@click.option("--state", "states", multiple=True, metavar="STATE", help="List only jobs in this state, or in several (queued,running).")
 @click.option("--model", default="", metavar="MODEL", help="List only jobs of this model.")
 @click.option("-n", "--lines", type=click.IntRange(1), default=100, show_default=True, help="List at most the last N jobs.")
 @AS_JSON
@@ -32,7 +32,7 @@ def list_jobs(client: AdminClient, states: tuple[str, ...], model: str, lines: i
     from runtime.cli.views.jobs import jobs_as_text  # noqa: PLC0415
     from runtime.cli.views.model import painted  # noqa: PLC0415
 
-    found = client.jobs(states, model, lines)
+    found = client.jobs(",".join(states).split(",") if states else (), model, lines)
     if as_json:
         show_json(found)
     else:

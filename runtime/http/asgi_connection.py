@@ -72,5 +72,8 @@ class AsgiConnection(HttpToolsProtocol):
 
         async def framed(scope: Scope, receive: ASGIReceiveCallable, _: ASGISendCallable) -> None:
             await app(scope, receive, ResponseFraming(cycle).send)
+            if cycle.response_started and not cycle.response_complete:  # it was cut, and the application has logged why
+                cycle.disconnected = True  # else uvicorn logs an error that names no request
+                self.transport.close()
 
         super()._start_asgi_task(cycle, framed)

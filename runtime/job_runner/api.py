@@ -53,7 +53,14 @@ class Jobs(Protocol):
         """Returns a job of a client."""
 
     async def list_jobs(
-        self, client: str | None, *, states: Collection[JobState] = (), model: str = "", before: int | None = None, count_max: int = 100
+        self,
+        client: str | None,
+        *,
+        job_id: str = "",
+        states: Collection[JobState] = (),
+        model: str = "",
+        before: int | None = None,
+        count_max: int = 100,
     ) -> Sequence[Job]:
         """Returns jobs, the newest first."""
 
@@ -129,9 +136,11 @@ class JobApi:
                 return JobFound(self._document(await jobs.cancel(client, job_id)))
             case FindResult(client, job_id):
                 return self._result(await jobs.get(client, job_id))
-            case ListJobs(client, states, model, before, count_max):
+            case ListJobs(client, states, model, before, count_max, after, job_id):
+                if after and client is not None:
+                    before = (await jobs.get(client, after)).number
                 count = min(max(count_max, 1), COUNT_MAX)
-                found = await jobs.list_jobs(client, states=states, model=model, before=before, count_max=count)
+                found = await jobs.list_jobs(client, job_id=job_id, states=states, model=model, before=before, count_max=count)
                 documents = [self._document(job, client=job.submission.client if client is None else "") for job in found]
                 return JobsFound(documents, found[-1].number if len(found) == count else None)
             case FollowJob():

@@ -122,11 +122,11 @@ class JobRun:
         except Unavailable:
             return self._interrupted()
         except PexdockError as exc:
-            return AttemptEnd(JobEvent.FAIL, problem_of(exc, self.job.number))
+            return AttemptEnd(JobEvent.FAIL, problem_of(exc, self.job))
         except Exception:  # it ends this job only
-            log.exception("job %d failed", self.job.number)
-            error = PexdockError(f"internal error; the log of the job runner has the reason, with the number {self.job.number}")
-            return AttemptEnd(JobEvent.FAIL, problem_of(error, self.job.number))
+            log.exception("job %d (%s) failed", self.job.number, self.job.id)
+            error = PexdockError("internal error; the log of the job runner has the reason, with the ID of the job")
+            return AttemptEnd(JobEvent.FAIL, problem_of(error, self.job))
 
     def end(self, event: JobEvent) -> None:
         """Ends the attempt early, because the job is cancelled or given back."""
@@ -165,7 +165,7 @@ class JobRun:
         if response.status == _UNAVAILABLE and spec.retry:
             return self._interrupted()
         if response.status >= _BAD_REQUEST:
-            return AttemptEnd(JobEvent.FAIL, _problem_in(response))
+            return AttemptEnd(JobEvent.FAIL, _problem_in(response, self.job))
         await store_result(self._files, self.job.number, response, self._observer.require_success)
         media_type, failed_groups = response.media_type.decode("latin-1"), int(dict(response.more).get(b"x-pexdock-failed-groups", 0))
         result = JobResult(media_type, self._observer.is_record, response.status, failed_groups)
@@ -231,13 +231,14 @@ class JobRun:
         return [link for link in links if any(each.requests[0].id == self._id for each in link.in_flight.batches.values())]
 
 
-def problem_of(error: PexdockError, number: int) -> dict[str, object]:
+def problem_of(error: PexdockError, job: Job) -> dict[str, object]:
     """Returns the problem document of an error that ends a job, and logs it as one of a request."""
-    return _problem_in(problem_response(error, f"job-{number}"))
+    return _problem_in(problem_response(error, f"job-{job.number}"), job)
 
 
-def _problem_in(response: HttpResponse) -> dict[str, object]:
-    return msgspec.json.decode(response.body, type=dict[str, object])
+def _problem_in(response: HttpResponse, job: Job) -> dict[str, object]:
+    """Returns the problem document of a response, with the id that the client knows: numbers would tell it of other clients' jobs."""
+    return msgspec.json.decode(response.body, type=dict[str, object]) | {"id": job.id}
 
 
 class _NoWorker(PexdockError):

@@ -43,8 +43,10 @@ class JobEvents:
         self._ended_count = 0
 
     def publish(self, job: Job) -> None:
-        """Notes a change of a job, and wakes its followers."""
+        """Notes a change of a job, and wakes its followers. If the job is as before, does nothing."""
         changes = self._changes.get(job.number) or self._changes.setdefault(job.number, _Changes())
+        if changes.kept and changes.kept[-1][1] == job:
+            return
         changes.kept.append((self._next_number(), job))
         changes.changed.set_result(None)
         changes.changed = asyncio.get_running_loop().create_future()

@@ -102,19 +102,27 @@ class JobRunner:
         return await self._stored.run(partial(self._stored.store.get, client, job_id))
 
     async def list_jobs(
-        self, client: str | None, *, states: Collection[JobState] = (), model: str = "", before: int | None = None, count_max: int = 100
+        self,
+        client: str | None,
+        *,
+        job_id: str = "",
+        states: Collection[JobState] = (),
+        model: str = "",
+        before: int | None = None,
+        count_max: int = 100,
     ) -> Sequence[Job]:
         """Returns jobs, the newest first.
 
         Args:
             client: The client that they belong to; None for all jobs.
+            job_id: Id to return; empty for all.
             states: States to return; empty for all.
             model: Model to return; empty for all.
             before: Only jobs with lower numbers, which continues a list.
             count_max: Limit of their number.
         """
-        find = partial(self._stored.store.list_jobs, client=client, states=states, model=model, before=before, limit=count_max)
-        return await self._stored.run(find)
+        find = partial(self._stored.store.list_jobs, client=client, job_id=job_id, states=states, model=model)
+        return await self._stored.run(partial(find, before=before, limit=count_max))
 
     async def cancel(self, client: str, job_id: str) -> Job:
         """Cancels a job, unless it has ended, and returns it. One that runs ends once its handler has returned or its worker is gone.
@@ -124,6 +132,7 @@ class JobRunner:
         """
         job = await self._stored.run(partial(self._stored.store.request_cancel, client, job_id))
         if job.state is JobState.RUNNING:
+            self._publish(job)
             self.scheduler.cancel(job.number)
         elif job.state is JobState.CANCELLED:
             self.scheduler.forget(job.number)

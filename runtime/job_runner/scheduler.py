@@ -124,7 +124,7 @@ class JobScheduler:
             self._enqueue_later(job)
             return
         except PexdockError as exc:
-            await self._stored.step(job.number, JobEvent.FAIL, error=problem_of(exc, job.number))
+            await self._stored.step(job.number, JobEvent.FAIL, error=problem_of(exc, job))
             return
         chosen = replace(job, release_id=release_id)
         run = JobRun(chosen, self._stored.files, self._releases, self._config, self._calls)

@@ -69,7 +69,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
         headers: The headers that the handler may see, and the content type; names in lower case.
         body_file: Name of the file in the folder of incoming bodies.
         body_bytes: Its length.
-        digest: SHA-256 of target, content type and body, in hexadecimal. It decides whether two submissions of one id are the same job.
+        digest: SHA-256 of target, content type, body and the headers that decide about the result, in hexadecimal. It decides whether two
+            submissions of one id are the same job.
         priority: 0 goes before 1, and so on to 7.
         webhook: URL that is told of changes; empty for none.
     """
@@ -147,4 +148,4 @@ def after_interruption(job: Job, attempts_max: int) -> tuple[JobEvent, dict[str,
 def make_error(job: Job, code: str, detail: str) -> dict[str, object]:
     """Returns a problem document (RFC 9457) of a job that could not be run."""
     title = "The job could not be run"
-    return {"type": f"urn:pexdock:{code}", "title": title, "status": 500, "detail": detail, "code": code, "id": f"job-{job.number}"}
+    return {"type": f"urn:pexdock:{code}", "title": title, "status": 500, "detail": detail, "code": code, "id": job.id}

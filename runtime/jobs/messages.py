@@ -65,6 +65,8 @@ class ListJobs(msgspec.Struct, frozen=True, tag="list", tag_field="type"):
         model: Normalized name of the model to list; empty for all.
         before: Only jobs with lower numbers, which continues a list.
         count_max: Limit of their number, at most COUNT_MAX.
+        after: Likewise, the id of the last job of this client that is known, since numbers would tell it of other clients' jobs.
+        id: The id to list, which each client may have once; empty for all.
     """
 
     client: str | None
@@ -72,6 +74,8 @@ class ListJobs(msgspec.Struct, frozen=True, tag="list", tag_field="type"):
     model: str = ""
     before: int | None = None
     count_max: int = 100
+    after: str = ""
+    id: str = ""
 
 
 class JobFound(msgspec.Struct, frozen=True, tag="job", tag_field="type"):

@@ -31,7 +31,7 @@ def test_jobs_of_all_clients_are_listed_with_their_clients(clients):
     head, *rows = [line.split() for line in out.splitlines()]
     assert (code, head) == (0, ["ID", "CLIENT", "STATE", "CREATED", "MODEL", "TARGET"])
     assert {row[0]: row[1] for row in rows} == {mine: "ann", "ben-1": "ben"}
-    code, out, _ = command(clients, "list", "--state", "failed", "--model", "Study", "--json")
+    code, out, _ = command(clients, "list", "--state", "failed,cancelled", "--model", "Study", "--json")
     assert [(job["id"], job["client"]) for job in json.loads(out)] == [(mine, "ann")]
     code, out, _ = command(clients, "list", "--model", "nothing")
     assert (code, out) == (0, "there are no such jobs\n")
@@ -60,6 +60,10 @@ def test_a_job_is_shown_followed_and_cancelled(clients):
 def test_an_unknown_job_is_an_error_that_says_so(clients):
     code, _, err = command(clients, "show", "unknown")
     assert (code, err.startswith("pexdock: there is no job unknown")) == (1, True)
+    for client in (clients.ann, clients.ben):
+        client.put("/jobs/same?path=/study", json=[{"x": 1}])
+    code, _, err = command(clients, "show", "same")
+    assert (code, "jobs with this ID are of: ann, ben; name the client (--client)" in err) == (1, True), err
     answer = clients.run.admin.get("/jobs/..%2f..%2fjobs.db")
     assert answer.status_code in {404, 422}
 

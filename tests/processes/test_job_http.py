@@ -5,6 +5,7 @@ import io
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urljoin
 
 import httpx
 import polars as pl
@@ -113,19 +114,20 @@ def test_a_range_is_of_the_bytes_of_its_media_type(clients):
         ("", [{"y": 1}], {}, 422),
         ("?factor=a", [{"x": 1}], {}, 422),
         ("?nonsense=1", [{"x": 1}], {}, 422),
+        ("/times/two", [{"x": 1}], {}, 422),
         ("", [{"x": 1}], {"content-type": "image/png"}, 415),
         ("", [{"x": 1}], {"content-encoding": "gzip"}, 415),
         ("", [{"x": 1}], {"x-pexdock-version": "9.9"}, 404),
         ("", [{"x": 1}] * 200_000, {}, 413),
         ("", [{"x": 1}], {"x-pexdock-webhook": "https://hooks.example.com/"}, 422),
     ],
-    ids=["type", "column", "parameter", "unknown", "media", "coding", "version", "size", "webhook"],
+    ids=["type", "column", "parameter", "unknown", "path", "media", "coding", "version", "size", "webhook"],
 )
 def test_a_request_that_does_not_fit_is_refused_at_once(clients, query, rows, headers, status):
     """No job is made, and no body is left."""
     before = clients.ann.get("/jobs?limit=1").json()["jobs"]
     given = {"content-type": "application/json"} | ASYNC | headers
-    answer = clients.ann.post("/study" + query, content=json.dumps(rows), headers=given)
+    answer = clients.ann.post(urljoin("/study", query), content=json.dumps(rows), headers=given)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"]
@@ -175,8 +177,12 @@ def test_an_id_of_the_clients_own_is_one_job_however_often_it_is_sent(clients):
         clients.ann.put(f"{url}&gate=", json=rows),
         clients.ann.put(f"{url}&gate={gate.name}".replace("/study", "/always"), json=rows),
         clients.ann.put(f"{url}&gate={gate.name}", content=b'{"x": 2}', headers={"content-type": "application/x-ndjson"}),
+        clients.ann.put(f"{url}&gate={gate.name}", json=rows, headers={"prefer": "handling=strict"}),
+        clients.ann.put(f"{url}&gate={gate.name}", json=rows, headers={"x-pexdock-version": "0.1.0"}),
     ):
         assert (other.status_code, other.json()["code"]) == (409, "conflict")
+    other_priority = clients.ann.put(f"{url}&gate={gate.name}", json=rows, headers={"priority": "u=1", "prefer": "return=minimal"})
+    assert (other_priority.status_code, other_priority.json().get("priority", 3)) == (202, 3)
     gate.touch()
     clients.until("nightly-1.a_B", "done")
     last = clients.ann.put(f"{url}&gate={gate.name}", json=rows)
@@ -251,6 +257,7 @@ def test_what_is_asked_too_early_or_of_nothing_says_what_to_do(clients):
     ):
         answer = clients.ann.request(method, path)
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        assert answer.json()["detail"] == f"this path only accepts {allowed}"
     assert clients.ann.put("/jobs/a", json=[]).status_code == 400
     assert clients.ann.put("/jobs/a?path=/nothing", json=[]).status_code == 404
     gate.touch()
@@ -261,6 +268,7 @@ def test_a_handler_that_raises_makes_the_job_fail_with_its_reason(clients):
     job_id = clients.submit("?factor=-1")
     failed = clients.until(job_id, "failed")
     assert (failed["error"]["status"], failed["error"]["code"]) == (500, "handler_failed")
+    assert failed["error"]["id"] == job_id
     assert "secret" not in json.dumps(failed)
     answer = clients.ann.get(f"/jobs/{job_id}/result")
     assert (answer.status_code, failed["error"]["detail"] in answer.json()["detail"]) == (409, True)
@@ -356,8 +364,11 @@ def test_jobs_are_listed_in_pages(clients):
     assert found[:5] == ids[::-1]
     assert len(set(found)) == len(found)
     assert {job["state"] for job in clients.ann.get("/jobs?state=failed,cancelled").json()["jobs"]} <= {"failed", "cancelled"}
+    first = clients.ann.get("/jobs?limit=1").json()
+    assert first["next"] == first["jobs"][0]["id"], "it tells nothing of the jobs of others"
+    assert clients.ben.get(f"/jobs?cursor={first['next']}").status_code == 404
     assert clients.ann.get("/jobs?model=nothing").json() == {"jobs": [], "next": None}
-    for query in ("state=waiting", "limit=0", "limit=1001", "cursor=a", "nonsense=1", "cursor=-1"):
+    for query in ("state=waiting", "limit=0", "limit=1001", "cursor=.a", "nonsense=1", "cursor=a/b"):
         answer = clients.ann.get(f"/jobs?{query}")
         assert answer.status_code == 422, query
 

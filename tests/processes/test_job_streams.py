@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 from pathlib import Path
@@ -60,6 +61,32 @@ def test_events_tell_each_change_and_can_be_continued(clients):
         assert [number for number, _, _ in events(stream)] == numbers[1:]
     last = clients.ann.get(f"/jobs/{job_id}/events", headers={"last-event-id": str(numbers[-1])})
     assert (last.status_code, last.content) == (204, b"")
+
+
+def test_events_tell_that_a_job_is_to_be_cancelled(clients):
+    """Which is a change, and told once, however often it is asked for."""
+    gate = clients.new_gate()
+    job_id = clients.submit(f"?gate={gate.name}", path="/stubborn")
+    clients.until(job_id, "running")
+    for _ in range(2):
+        assert clients.ann.delete(f"/jobs/{job_id}").json()["cancel_requested"]
+    gate.touch()
+    clients.until(job_id, "cancelled")
+    with clients.ann.stream("GET", f"/jobs/{job_id}/events") as stream:
+        seen = [(state, "cancel_requested" in job) for _, state, job in events(stream)]
+    assert seen.count(("running", True)) == 1, seen
+    assert seen[-1][0] == "cancelled"
+
+
+def test_a_response_that_is_cut_is_logged_with_its_request(clients):
+    """A generator fails after its first part: the connection ends, and no line is without the id of the request."""
+    with Raw(clients.address) as raw:
+        raw.send(post("/parts", [{"x": 1}] * 2, f"Authorization: Bearer {clients.keys[0]}", f"Accept: {ARROW}"))
+        with pytest.raises(EOFError):
+            raw.answer()
+    log = clients.run.err.read_text()
+    assert "ASGI callable" not in log
+    assert re.search("WARNING front door: request [0-9a-f]+: the response is cut, since the handler failed after its first part", log)
 
 
 def test_streams_are_limited_and_given_back(clients):

@@ -41,6 +41,7 @@ MODEL = """
 """
 
 STREAMS = """
+    import pathlib, time
     from collections.abc import Iterator
     import polars as pl
     import base.service as svc
@@ -54,6 +55,11 @@ STREAMS = """
     def words(records_df: pl.DataFrame):
         for word in ("one", "two"):
             yield {"word": word}
+
+    GATES = pathlib.Path("FOLDER")
+
+    class Gate(svc.Parameters):
+        gate: str
 
     class Answer(svc.Parameters):
         status: int
@@ -78,6 +84,12 @@ STREAMS = """
     def shops(records_df: Sold.DataFrame):
         if records_df["x"][0] < 0:
             raise Reject(422, "less than nothing was sold")
+        return records_df
+
+    @svc.endpoint("/stubborn")
+    def stubborn(records_df: pl.DataFrame, options: Gate):
+        while not (GATES / options.gate).exists():
+            time.sleep(0.01)
         return records_df
 
     @svc.endpoint("/parts")
@@ -115,7 +127,12 @@ class JobClients:
         for name, job in (("study", ""), ("always", "job=True")):
             source = MODEL.replace("JOB", job).replace("FOLDER", str(self.gates)).replace("/study", f"/{name}")
             write_tiny(self.run.dist / f"{name}.pex", name, module=source)
-        write_tiny(self.run.dist / "streams.pex", "streams", module=STREAMS, endpoints=("words", "raw", "times", "shops", "parts"))
+        write_tiny(
+            self.run.dist / "streams.pex",
+            "streams",
+            module=STREAMS.replace("FOLDER", str(self.gates)),
+            endpoints=("words", "raw", "times", "shops", "stubborn", "parts"),
+        )
         self.keys = key, other_key
 
     def __enter__(self):

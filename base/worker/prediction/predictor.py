@@ -96,14 +96,16 @@ class Predictor:
         return {} if declared is None else {name: parameters.pop(name) for name in declared.repeats if name in parameters}
 
     def check_parameters(self, parameters: Mapping[str, str], query: QueryValues) -> None:
-        """Validates the parameters of the path by the spec, and those of the query, and loads nothing.
+        """Validates the parameters of the path by the spec and their annotations, and those of the query, and loads nothing.
 
         Raises:
             PexdockError: The parameters are invalid.
         """
-        if self._caller.request_parameters is not None:
-            with HandlerErrorBoundary(self.endpoint.name, 0, self._process, single_request=True):
+        with HandlerErrorBoundary(self.endpoint.name, 0, self._process, single_request=True):
+            if self._caller.request_parameters is not None:
                 self._caller.request_parameters.validate(query)
+            for check in self.endpoint.call_plan.path_checks:
+                check(parameters)
         if self.cache is not None:
             self.cache.check_parameters(parameters)
         elif self._caller.spec_validator is not None:

@@ -122,7 +122,7 @@ class AsgiApp:
 
     async def _answer_jobs(self, path: str, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         if self.jobs is None:
-            raise NotFound("there are no jobs here: `pexdock serve` has them, and development servers do not")
+            raise NotFound("there are no jobs here: set job_workers to 1 or more; development servers have none")
         await self.jobs.answer(self._job_call(scope, receive, send, request_id), path)
 
     def _job_call(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> JobCall:
@@ -141,6 +141,9 @@ class AsgiApp:
             if response.stream is None:
                 await send_response(send, response)
             elif not await send_stream(send, response, self._send_timeout_s):
+                if not gone.done():
+                    reason = "the handler failed after its first part" if response.stream.is_cut else "its client reads too slowly"
+                    log.warning("request %s: the response is cut, since %s", request.id, reason)
                 request.abandon()
         finally:
             gone.cancel()

@@ -73,7 +73,7 @@ def add_to_operation(operation: dict[str, Any], endpoint: EndpointSpec) -> None:
 def _put() -> dict[str, Any]:
     description = (
         "The body, and the query after `path`, are those of the endpoint. The same request again returns the same job; one with another "
-        "body, path or media type is a 409"
+        "body, path, media type or other headers that decide about the result is a 409"
     )
     path = {"name": "path", "in": "query", "required": True, "description": "Path of the endpoint", "schema": {"type": "string"}}
     return {
@@ -85,6 +85,7 @@ def _put() -> dict[str, Any]:
         "requestBody": {"required": True, "content": {"*/*": {"schema": {}}}},
         "responses": {
             "200": _json("The job exists, and has ended", JobDocument),
+            "2XX": {"description": "The result, if the client waits for it with `Prefer: wait=N`", "content": {"*/*": {"schema": {}}}},
             "202": {"$ref": "#/components/responses/JobAccepted"},
             **problem_schemas.response_references(),
             "409": _problem(409),
@@ -99,7 +100,7 @@ def _list() -> dict[str, Any]:
         {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": COUNT_MAX}},
         {"name": "cursor", "in": "query", "description": "`next` of the list before", "schema": {"type": "string"}},
     ]
-    return _operation("listJobs", "List your jobs, the newest first", {"200": _json("A part of the list", JobList)}, 400, 422) | {
+    return _operation("listJobs", "List your jobs, the newest first", {"200": _json("A part of the list", JobList)}, 400, 404, 422) | {
         "parameters": parameters
     }
 
@@ -109,6 +110,7 @@ def _result() -> dict[str, Any]:
     headers = {**_REQUEST_ID, "ETag": {"schema": {"type": "string"}}, "Accept-Ranges": {"schema": {"const": "bytes"}}}
     responses = {
         "200": {"description": "The result, in the media type that the client accepts", "headers": headers, "content": content},
+        "2XX": {"description": "The result, with the status of the response; 207 if groups of rows have failed", "content": content},
         "206": {"description": "The bytes of the result that the client wants", "headers": headers, "content": content},
         "304": {"description": "The client has these bytes"},
     }

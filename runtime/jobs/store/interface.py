@@ -110,6 +110,7 @@ class JobStore(Protocol):
         self,
         *,
         client: str | None = None,
+        job_id: str = "",
         states: Collection[JobState] = (),
         model: str = "",
         before: int | None = None,
@@ -119,6 +120,7 @@ class JobStore(Protocol):
 
         Args:
             client: Only jobs of this client; None for those of all.
+            job_id: Only jobs of this id, which each client may have once; empty for all.
             states: Only jobs in these states; empty for all.
             model: Only jobs of this model; empty for all.
             before: Only jobs with a lower number, which continues a list.

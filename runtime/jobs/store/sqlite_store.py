@@ -85,7 +85,7 @@ class SqliteJobStore:
             present = None if job_id is None else self._records.find("client = ? AND id = ?", client, job_id)
         if present is not None:
             if present.submission.digest != submission.digest:
-                raise Conflict(f"job {job_id} exists with another body, path or content type: choose another id")
+                raise Conflict(f"job {job_id} exists with another path, parameters, media type, headers or body: choose another id")
             return AddedJob(self._progress.shown(present), is_new=False)
         self._tally.check_limits(submission, self._limits)
         self.check_room()
@@ -120,13 +120,14 @@ class SqliteJobStore:
         self,
         *,
         client: str | None = None,
+        job_id: str = "",
         states: Collection[JobState] = (),
         model: str = "",
         before: int | None = None,
         limit: int = 100,
     ) -> list[Job]:
         """Implements `JobStore.list_jobs`."""
-        wanted = {"client = ?": client, "model = ?": model or None, "number < ?": before}
+        wanted = {"client = ?": client, "id = ?": job_id or None, "model = ?": model or None, "number < ?": before}
         conditions = [condition for condition, value in wanted.items() if value is not None]
         values = [value for value in wanted.values() if value is not None]
         if states:

@@ -50,12 +50,24 @@ def add_job_routes(app: FastAPI, context: AdminContext) -> None:
         client: Client = "",
         follow: Annotated[bool, Query(description="Stream a line of JSON now and after each change.")] = False,
     ) -> Response:
-        found = await runner().ask(GetJob(client, job_id), JobFound)
+        found = await _of_client(runner(), GetJob(client, job_id))
         return NdjsonStream(_changes(runner(), client, job_id)) if follow else json_response(found.document)
 
     @app.delete("/jobs/{job_id}", summary="Cancel a job, unless it has ended", responses=document_responses(JobDocument, 404))
     async def cancel(job_id: JobId, client: Client = "") -> Response:
-        return json_response((await runner().ask(CancelJob(client, job_id), JobFound)).document)
+        return json_response((await _of_client(runner(), CancelJob(client, job_id))).document)
+
+
+async def _of_client(runner: JobClient, request: GetJob | CancelJob) -> JobFound:
+    """Returns the reply to a request for a job. If its client has none of this id, the error names the clients that have one."""
+    try:
+        return await runner.ask(request, JobFound)
+    except NotFound:
+        found = await runner.ask(ListJobs(None, id=request.id), JobsFound)
+        names = ", ".join(sorted(each.client or "requests without a key" for each in found.documents))
+        known = f"jobs with this ID are of: {names}; name the client (--client)" if names else "no client has one: list the jobs"
+        of = f"client {request.client}" if request.client else "requests without a key"
+        raise NotFound(f"there is no job {request.id} of {of}; {known}") from None
 
 
 async def _changes(runner: JobClient, client: str, job_id: str) -> AsyncIterator[Sequence[JobDocument]]:

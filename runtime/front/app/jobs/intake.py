@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import errno
 import hashlib
 import mmap
@@ -103,9 +104,12 @@ class JobIntake:
         webhook = headers.get(WEBHOOK_HEADER, b"").decode("latin-1")
         if webhook:
             WebhookHosts(self.access.webhook_hosts).parse_url(webhook)
-        await check_parameters(head)
+        await _check_parameters(head)
         target = order.target.path + (b"?" + order.target.query if order.target.query else b"")
+        kept = _kept_headers(order.target, headers)
         digest = hashlib.sha256(b"%b\0%b\0" % (target, content_type.encode()))
+        for name, value in _deciding_headers(kept, strict=head.hints.strict).items():
+            digest.update(f"{name}: {value}\0".encode())
         with disk_errors():
             async with self._new_file() as file:
                 size = 0
@@ -121,7 +125,7 @@ class JobIntake:
                     id=order.job_id,
                     model=canonicalize_name(head.target.endpoint.release.spec.model),
                     target=target.decode("latin-1"),
-                    headers=_kept_headers(order.target, headers),
+                    headers=kept,
                     body_file=file.name,
                     body_bytes=size,
                     digest=digest.hexdigest(),
@@ -195,6 +199,20 @@ async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
         if len(chunk) >= _CHUNK_BYTES or (chunk and not more):
             yield bytes(chunk)
             chunk.clear()
+
+
+async def _check_parameters(head: RequestHead) -> None:
+    """Raises the error of parameters that do not fit. A request's own path is checked with its call, which here would be too late."""
+    if head.target.endpoint.spec.parameters and head.target.admitted:
+        head.target = copy.copy(head.target)
+        head.target.admitted = False
+    await check_parameters(head)
+
+
+def _deciding_headers(kept: Mapping[str, str], *, strict: bool) -> dict[str, str]:
+    """Returns what the headers that are kept say about the result: of the preferences only that one, and the media type is known."""
+    others = {name: value for name, value in kept.items() if name not in ("content-type", PREFER_HEADER.decode())}
+    return others | ({"handling": "strict"} if strict else {})
 
 
 def _kept_headers(target: Target, headers: Mapping[bytes, bytes]) -> dict[str, str]:

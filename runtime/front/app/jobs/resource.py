@@ -137,7 +137,7 @@ class JobResource:
                     await self._events.send(call.client, _known(job_id), headers, call.request_id, call.receive, call.send)
             case [_, *below] if (allowed := _ALLOWED.get(tuple(below[1:]))) is not None:
                 allowed = allowed if below else "GET, HEAD"
-                await send_response(call.send, method_not_allowed_response(call.request_id, "this path", allowed))
+                await send_response(call.send, method_not_allowed_response(call.request_id, "this path only accepts", allowed))
             case _:
                 raise NotFound("jobs have no such path; GET /openapi.json lists all paths")
 
@@ -201,16 +201,18 @@ class JobResource:
         states = [state for value in given.get("state", []) for state in value.split(",")]
         if wrong := [state for state in states if state not in set(JobState)]:
             raise Misfit(f"state: {wrong[0][:64]!r} is not one of {', '.join(JobState)}")
-        cursor = _number(given, "cursor", None)
+        after = given.get("cursor", [""])[-1]
+        if after and not JOB_ID.fullmatch(after):
+            raise Misfit("cursor: it is not the `next` of a list")
         request = ListJobs(
             call.client,
             [JobState(state) for state in states],
             canonicalize_name(given.get("model", [""])[-1]),
-            cursor,
-            _number(given, "limit", _COUNT, COUNT_MAX) or _COUNT,
+            count_max=_number(given, "limit", _COUNT, COUNT_MAX),
+            after=after,
         )
         found = await self._runner.ask(request, JobsFound)
-        return JobList(found.documents, None if found.before is None else str(found.before))
+        return JobList(found.documents, None if found.before is None else found.documents[-1].id)
 
     async def _wait_ended(self, call: JobCall, document: JobDocument, wait_s: float) -> JobDocument:
         """Returns the job as it is after its end, or after the time that the client waits, or when it disconnects."""
@@ -297,7 +299,7 @@ def _known(job_id: str) -> str:
     return job_id
 
 
-def _number(given: Mapping[str, list[str]], name: str, default: int | None, most: int = 2**53) -> int | None:
+def _number(given: Mapping[str, list[str]], name: str, default: int, most: int) -> int:
     if name not in given:
         return default
     value = given[name][-1]

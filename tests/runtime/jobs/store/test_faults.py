@@ -227,7 +227,7 @@ def test_a_body_that_somebody_removed_fails_its_job_alone(state_path):
             "status": 500,
             "detail": "the body of this job is no longer on the server: submit it again",
             "code": "body_lost",
-            "id": "job-1",
+            "id": failed.id,
         }
         assert store.list_jobs()[0].state is JobState.DONE
 
