@@ -117,7 +117,8 @@ class Driver:
     async def _find_work(self) -> AsyncIterator[_Work]:
         limits = ReadLimits.whole_file() if self._scorer.is_whole else self._limits.read
         for index, file in enumerate(self._inputs):
-            reader = await run_on_thread(open_reader, file, self._scorer.decoder, limits)
+            async with _unchanged(file):
+                reader = await run_on_thread(open_reader, file, self._scorer.decoder, limits)
             starts = reader.parts()
             for start in [PartStart()] if starts is None else starts:
                 yield _Work(index, reader, start, starts is None)
@@ -136,14 +137,13 @@ class Driver:
             start = record.next_part if work.chained else None
 
     async def _score_part(self, reader: FileReader, start: PartStart, name: str) -> PartRecord:
-        await run_on_thread(reader.file.require_unchanged)
         aside = self._journal.new_aside()
         empty = self._scorer.empty
         part = _Part(WRITERS[self._ending](aside, None if empty is None else self._with_rows(np.empty(0, np.int64), empty)))
         try:
-            await self._score_chunks(reader, start, part)
-            has_file = await run_on_thread(part.writer.finish)
-            await run_on_thread(reader.file.require_unchanged)
+            async with _unchanged(reader.file):
+                await self._score_chunks(reader, start, part)
+                has_file = await run_on_thread(part.writer.finish)
             refused = len({each.row for each in part.refused})
             failed = len({each.row for each in part.refused if each.failed})
             size = aside.stat().st_size if has_file else 0
@@ -209,6 +209,18 @@ class Driver:
 
 
 _LOOK = "see _score/parts in the output for those of the parts that are done"
+
+
+@contextlib.asynccontextmanager
+async def _unchanged(file: InputFile) -> AsyncIterator[None]:
+    """Checks before and after the block that a file is as it was found, also if the block fails because it is not."""
+    await run_on_thread(file.require_unchanged)
+    try:
+        yield
+    except (PexdockError, OSError):
+        await run_on_thread(file.require_unchanged)
+        raise
+    await run_on_thread(file.require_unchanged)
 
 
 class _Part:

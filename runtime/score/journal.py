@@ -89,9 +89,13 @@ class Journal:
 
     Args:
         output: The folder.
+
+    Attributes:
+        has_added: True once a part was added.
     """
 
     def __init__(self, output: OutputFolder) -> None:
+        self.has_added = False
         self._output = output
         self._sizes = dict(output.sizes())
 
@@ -129,6 +133,7 @@ class Journal:
 
     def add_part(self, aside: Path | None, record: PartRecord, refusals: Sequence[bytes]) -> None:
         """Publishes a part that is complete, unless it has no file, and its record."""
+        self.has_added = True
         if aside is not None:
             self._output.publish(aside, record.file)
         self._publish(_record_name(record.file), [*refusals, msgspec.json.encode(record)])

@@ -119,8 +119,12 @@ def find_inputs(pattern: str) -> list[InputFile]:
         NotFound: No file matches.
         PexdockError: A store cannot be reached.
     """
+    if not pattern:
+        raise NotFound("an input is empty; name files such as 'folder/*.parquet'")
     found = _find_objects(pattern) if "://" in pattern else _find_local(pattern)
     if not found:
+        if "://" not in pattern and Path(pattern).is_dir():
+            raise NotFound(f"{pattern} is a folder; name files in it, such as '{pattern.rstrip('/')}/*.parquet'")
         raise NotFound(f"no file matches {pattern}; name files such as 'folder/*.parquet'")
     return sorted(found, key=lambda file: file.name)
 

@@ -7,6 +7,7 @@ does not name its rows, the chunk is halved until the row is alone. All other er
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -147,7 +148,7 @@ class ChunkScorer:
         except _OF_ROWS as exc:
             errors = [exc]
         for error in errors:
-            for cell in error.cells or (Cell(None, None, error.detail),):
+            for cell in error.cells or (Cell(None, None, re.sub(r"^the body\b", "the file", error.detail)),):
                 self._refuse(found, cell.row, error, [cell])
         found.refused.sort(key=lambda each: -1 if each.row is None else each.row)
         return found
@@ -234,7 +235,11 @@ def _reason(error: PexdockError, cells: Sequence[Cell]) -> str:
     if isinstance(error, HandlerFailed):
         return "the handler raised an error; see the log of the run"
     texts = [f"column {cell.column!r}: {cell.reason}" if cell.column else cell.reason for cell in cells]
-    return "; ".join(texts) or error.detail.replace("row 0", "the row", 1)
+    return "; ".join(texts) or _PLACES_IN_BODY.sub("", re.sub(r"^(the body|row 0)\b", "the row", error.detail))
+
+
+_PLACES_IN_BODY = re.compile(r"Row #\d+: | in position \d+(-\d+)?")
+"""Matches what libraries say about the place of a row in the text that they were given."""
 
 
 def _join(decoder: RowDecoder, first_row: int, pieces: list[tuple[int, Rows]]) -> list[tuple[np.ndarray, pa.RecordBatch, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from polars import CompatLevel
 
-from base.errors import BadResult, UnsupportedMedia
+from base.errors import BadResult, NotFound, UnsupportedMedia
 from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
 
 
@@ -193,15 +193,22 @@ class Output(NamedTuple):
 
         Raises:
             UnsupportedMedia: No format has this ending.
+            NotFound: The text is empty.
         """
+        if not text:
+            raise NotFound("the output is empty; name a folder or a file")
         folder, _, name = text.rpartition("/")
-        ending = f".{name.rpartition('.')[2]}" if "." in name else ""
-        if "*" in folder or ("*" in name and (name != f"*{ending}" or ending not in WRITERS)):
+        if folder.endswith(":/"):
+            folder, name = text, ""  # a bucket, whose name may have dots
+        ending = PurePosixPath(name).suffix.lower()
+        if "*" in folder or ("*" in name and (name.lower() != f"*{ending}" or ending not in WRITERS)):
             raise UnsupportedMedia(f"the output {text} must be a folder, or end in one of {', '.join(f'/*{each}' for each in WRITERS)}")
         if "*" in name:
             return cls(folder or ("/" if text.startswith("/") else "."), ending)
         if ending in WRITERS:
             return cls(f"{text}.parts", ending, text)
+        if ending[1:2].isalpha():  # unlike that of a version
+            raise UnsupportedMedia(f"the output {text} must end in one of {', '.join(WRITERS)}; if it is a folder, write {text}/")
         return cls(text.rstrip("/") or "/", ".parquet")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -31,7 +32,7 @@ from runtime.score.results import Output
 from runtime.score.single_file import SingleFile
 from runtime.score.workers import LocalWorkers
 from runtime.settings import Settings
-from runtime.supervisor.host.run_dir import RunDir, RunDirTaken, lock_run_dir
+from runtime.supervisor.host.run_dir import RunDir, RunDirTaken, find_supervisor_pid, lock_run_dir
 from runtime.supervisor.host.spawner import spawner
 from runtime.supervisor.processes.sandbox import Sandbox, User, scratch_root
 from runtime.supervisor.processes.start_limiter import StartLimiter
@@ -74,6 +75,7 @@ class Totals(NamedTuple):
         refused: Rows that were refused.
         failed: Rows among them for which the model failed.
         refusals: The file of refused rows.
+        computed: Whether this run has computed any of it.
     """
 
     rows: int
@@ -81,6 +83,7 @@ class Totals(NamedTuple):
     refused: int
     failed: int
     refusals: str
+    computed: bool
 
 
 Progress = Callable[[float, int, int], None]
@@ -126,7 +129,7 @@ def score_files(order: ScoreOrder, settings: Settings, on_begin: Callable[[int, 
             if single is not None:
                 single.write(records)
             rows, results, refused, failed = (sum(getattr(each, name) for each in records) for name in Totals._fields[:4])
-            return Totals(rows, results, refused, failed, f"{target.file or f'{target.folder}/'}{REFUSED}")
+            return Totals(rows, results, refused, failed, f"{target.file or f'{target.folder}/'}{REFUSED}", journal.has_added)
         except asyncio.CancelledError:  # by SIGTERM
             raise KeyboardInterrupt from None
         finally:
@@ -224,6 +227,8 @@ def _check_inputs(inputs: Sequence[InputFile]) -> None:
     name, times = names.most_common(1)[0]
     if times > 1:
         alike = [file.name for file in inputs if file_name(file.relative, 0, "") == name]
+        if len(set(alike)) == 1:
+            raise Conflict(f"{alike[0]} is named by more than one input; name it once")
         raise Conflict(f"{' and '.join(alike[:2])} would have results of the same name; score them into different outputs")
 
 
@@ -232,12 +237,42 @@ def _lock_output(folder: str) -> Iterator[RunDir]:
     """Yields the run directory of this output, which no other process of this user on this machine uses.
 
     Raises:
-        Conflict: Another process scores into the output.
+        Conflict: Another process scores into the output, or there is no room for temporary files.
     """
-    place = folder if "://" in folder else str(Path(folder).resolve())
+    is_local = "://" not in folder
+    place = str(Path(folder).resolve()) if is_local else folder
     name = f"pexdock-score-{os.getuid()}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:12]}"
+    path = Path(tempfile.gettempdir()) / name
+    with contextlib.ExitStack() as stack:
+        try:
+            run_dir = stack.enter_context(lock_run_dir(path))
+        except RunDirTaken as exc:
+            if find_supervisor_pid(path) is not None:
+                raise Conflict(f"another process {_SCORES_INTO} {folder}") from exc
+            raise Conflict(f"{exc.detail.partition(';')[0]}; set TMPDIR to another folder") from exc
+        if is_local:
+            stack.enter_context(_lock_folder(Path(place)))
+        yield run_dir
+
+
+_SCORES_INTO = "scores into the same output; wait until it has ended, or name another one:"
+
+
+@contextlib.contextmanager
+def _lock_folder(folder: Path) -> Iterator[None]:
+    """Locks a folder itself, since other processes may have other folders for temporary files, or belong to other users.
+
+    Raises:
+        Conflict: Another process has locked it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with lock_run_dir(Path(tempfile.gettempdir()) / name) as run_dir:
-            yield run_dir
-    except RunDirTaken as exc:
-        raise Conflict(f"another process may be scoring into {folder}: {exc.detail}") from exc
+        with contextlib.suppress(OSError):  # some network file systems cannot lock folders
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise Conflict(f"another process {_SCORES_INTO} {folder}") from exc
+        yield
+    finally:
+        os.close(descriptor)

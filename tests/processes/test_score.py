@@ -180,6 +180,7 @@ def test_a_run_that_is_killed_at_any_moment_continues_and_has_the_same_files(sco
     stamps = {path: path.stat().st_mtime_ns for path in (scoring.folder / "out").glob("*.parquet")}
     again = scoring.run(*words)
     assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("18004 rows were scored before, and none is left, 18000 results,")
     assert again.stdout.split(" results")[1] == ", 4 rows refused: see out/_refused.ndjson\n"
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert not list((scoring.folder / "out" / "_score").glob("aside/*"))
@@ -226,6 +227,7 @@ def test_what_cannot_be_scored_is_an_error_that_names_it(scoring):
         ("broken.parquet is damaged", region, {"pattern": "in/broken.parquet"}),
         ("z.other.parquet: column 'x': the field is missing", region, {"pattern": "in/z*.parquet"}),
         ("--param region: the parameter is missing", (), {"pattern": "in/a.parquet"}),
+        ("--param region: the parameter is given 2 times", (*region, "--param", "region=s"), {"pattern": "in/a.parquet"}),
         ("factor: Input should be a valid integer", (*region, "--param", "factor=x"), {"pattern": "in/a.parquet"}),
         ("--param region: no such parameter", region, {"pattern": "in/a.parquet", "endpoint": "whole"}),
         (

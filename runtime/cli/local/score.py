@@ -32,7 +32,7 @@ def _parse_parameter(_: click.Context, __: click.Parameter, values: tuple[str, .
 
 
 def _setting(name: str, metavar: str, text: str) -> Callable[..., Any]:
-    """Returns the option of a setting, by its short name and its whole name."""
+    """Returns the option of a setting, by its short name, and by its whole name as other commands have it."""
     flag = name.replace("_", "-")
     return click.option(f"--{flag}", f"--score-{flag}", f"score_{name}", metavar=metavar, help=text)
 
@@ -87,7 +87,8 @@ def score(ctx: click.Context, /, model: Path, endpoint: str | None, config: Path
         ctx.exit(ExitStatus.INTERRUPTED)
     took_s = max(1e-9, time.monotonic() - began_s)
     refused = f", {totals.refused} rows refused: see {totals.refusals}" if totals.refused else ""
-    click.echo(f"{totals.rows} rows scored in {took_s:.1f} s, {totals.results} results{refused}")
+    what = f"rows scored in {took_s:.1f} s" if totals.computed else "rows were scored before, and none is left"
+    click.echo(f"{totals.rows} {what}, {totals.results} results{refused}")
     if totals.failed:
         click.echo(f"pexdock: the model failed for {totals.failed} of the refused rows", err=True)
         ctx.exit(ExitStatus.FAILED)

@@ -130,6 +130,21 @@ def test_a_file_that_changes_while_it_is_read_ends_the_run_without_its_results(d
     assert results(tmp_path) == {}
 
 
+@pytest.mark.parametrize("content", [b"", b"PAR1 no PAR1"])
+def test_a_file_that_is_replaced_while_it_is_read_has_changed_and_is_not_damaged(drive, tmp_path, content):
+    write(tmp_path, "a.parquet", list(range(50)))
+    write(tmp_path, "b.parquet", list(range(50)))
+
+    def handler(x):
+        (tmp_path / "in" / "b.parquet").write_bytes(content)
+        return x
+
+    scorer = LocalScorer(handler)
+    scorer.parallel = 1  # the second file is opened after the first one
+    with pytest.raises(PexdockError, match=r"b.parquet was changed while it was read"):
+        drive(scorer)
+
+
 def test_too_many_refused_rows_end_the_run_also_one_that_continues(drive, tmp_path):
     (tmp_path / "in" / "a.csv").write_text("x\n" + "no\n" * 30 + "1\n" * 100)
     for _ in range(2):

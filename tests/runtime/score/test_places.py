@@ -55,8 +55,12 @@ def test_a_pattern_gives_paths_below_its_fixed_part(tmp_path, monkeypatch):
         (f"{tmp_path}/in/a/1.csv", "a/1.csv"),
     ]
     assert [file.relative for file in places.find_inputs("in/a/1.csv")] == ["1.csv"]
-    with pytest.raises(NotFound, match=r"no file matches in"):
-        places.find_inputs("in")
+    with pytest.raises(NotFound, match=r"^in/ is a folder; name files in it, such as 'in/\*.parquet'$"):
+        places.find_inputs("in/")
+    with pytest.raises(NotFound, match=r"no file matches in/x"):
+        places.find_inputs("in/x")
+    with pytest.raises(NotFound, match=r"an input is empty"):
+        places.find_inputs("")
 
 
 def test_links_to_folders_are_not_followed_through_any_number_of_folders(tmp_path):

@@ -52,6 +52,18 @@ def test_a_line_that_is_no_json_is_refused_without_the_number_of_another_row():
     assert refused[101].startswith("the row is not JSON: ")
 
 
+def test_reasons_of_a_row_of_csv_speak_of_the_row_and_of_no_place_in_a_text_of_ours():
+    records = [b"1,a\n", b"2,a,b\n", b'3,"a"b\n', b"4,\xe9\n"]
+    chunk = TextChunk(0, records, lambda decoder, body: decoder.from_csv(body), b"x,s\n")
+    results, refused, _ = scored(chunk)
+    assert results == {0: 2}
+    assert refused == {
+        1: "the row is not CSV in UTF-8: CSV parse error: Expected 2 columns, got 3: 2,a,b",
+        2: "the row is not CSV: a quoted cell is not closed, or text follows its closing quote; write a quote in it twice",
+        3: "the row is not CSV in UTF-8: 'utf-8' codec can't decode byte 0xe9: invalid continuation byte",
+    }
+
+
 def test_rows_that_the_handler_names_are_refused_and_the_others_called_once_more():
     def handler(x):
         if bad := np.flatnonzero(x % 10 == 3).tolist():
