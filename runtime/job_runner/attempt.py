@@ -98,7 +98,7 @@ class JobRun:
         self._config = config
         self._calls = calls
         self._observer = _JobObserver(lambda progress: calls.on_progress(self.job, progress))
-        self._id = f"job-{job.number}-{job.attempts + 1}"
+        self._id = f"{job.id}-{job.number}-{job.attempts + 1}"  # other clients may have jobs of the same id
         self._request: InferenceRequest | None = None
         self._computing: asyncio.Task[AttemptEnd] | None = None
         self._ending: JobEvent | None = None
@@ -124,7 +124,7 @@ class JobRun:
         except PexdockError as exc:
             return AttemptEnd(JobEvent.FAIL, problem_of(exc, self.job))
         except Exception:  # it ends this job only
-            log.exception("job %d (%s) failed", self.job.number, self.job.id)
+            log.exception("job %s failed", self._id)
             error = PexdockError("internal error; the log of the job runner has the reason, with the ID of the job")
             return AttemptEnd(JobEvent.FAIL, problem_of(error, self.job))
 
@@ -233,7 +233,7 @@ class JobRun:
 
 def problem_of(error: PexdockError, job: Job) -> dict[str, object]:
     """Returns the problem document of an error that ends a job, and logs it as one of a request."""
-    return _problem_in(problem_response(error, f"job-{job.number}"), job)
+    return _problem_in(problem_response(error, f"{job.id}-{job.number}"), job)
 
 
 def _problem_in(response: HttpResponse, job: Job) -> dict[str, object]:

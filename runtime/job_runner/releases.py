@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from base.errors import NotFound, PexdockError, Unavailable
 from base.ipc.front_door_control import RoutingTable
 from runtime.front.codecs import media_types
-from runtime.front.requests.hints import hints_from_headers
+from runtime.front.requests.hints import VERSION_HEADER, hints_from_headers
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response_stream import NDJSON
 from runtime.front.requests.target import Target
@@ -19,7 +19,7 @@ from runtime.front.routing.split_route import ReleaseSelector, split_route_of
 from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.front.scheduling.endpoint_queue import EndpointQueue
 from runtime.front.workers.link import WorkerLink
-from runtime.jobs.job import Job
+from runtime.jobs.job import Job, Submission
 
 
 class NotRunnable(PexdockError):
@@ -69,8 +69,17 @@ class JobReleases:
         """Returns whether a release of a model may run jobs now."""
         return model in self._models
 
+    def named_by(self, submission: Submission) -> str:
+        """Returns the id of the release that the client of a new job names; empty if it names none, or if that is not known now."""
+        if VERSION_HEADER.decode() not in submission.headers:
+            return ""
+        try:
+            return self.choose(Job(number=0, id="", submission=submission, created_s=0.0))
+        except PexdockError:  # the job fails for this reason when it begins, unless that has passed
+            return ""
+
     def choose(self, job: Job) -> str:
-        """Returns the id of the release on which a job begins: the one on which it began before, or else one by the traffic of the moment.
+        """Returns the id of the release on which a job begins: the one on which it began or must begin, or else one by the traffic.
 
         Raises:
             NotRunnable: There is none now.

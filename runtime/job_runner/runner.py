@@ -51,6 +51,7 @@ class JobRunner:
         send: Callable[[JobDemand | WorkerUnhealthy], None],
     ) -> None:
         self._stored = StoredJobs(store, files, self._publish)
+        self._releases = releases
         self.scheduler = JobScheduler(self._stored, releases, config, on_progress=self._on_progress, send=send)
         self._events = JobEvents()
         self._webhooks = WebhookSender(msgspec.convert(config.webhooks, WebhookConfig), self._on_end_told)
@@ -88,6 +89,7 @@ class JobRunner:
         """
         if submission.webhook:
             self._webhooks.check_url(submission.webhook)
+        submission = replace(submission, release_id=self._releases.named_by(submission))
         job, is_new = await self._stored.run(partial(self._stored.store.add, submission))
         if job.state is JobState.QUEUED and job.number not in self.scheduler:
             self.scheduler.enqueue(job)

@@ -71,6 +71,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
         body_bytes: Its length.
         digest: SHA-256 of target, content type, body and the headers that decide about the result, in hexadecimal. It decides whether two
             submissions of one id are the same job.
+        release_id: The release on which it must begin, if the client names one and the job runner knows it; empty for any.
         priority: 0 goes before 1, and so on to 7.
         webhook: URL that is told of changes; empty for none.
     """
@@ -83,6 +84,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     body_file: str
     body_bytes: int
     digest: str
+    release_id: str = ""
     priority: int = 3
     webhook: str = ""
 
@@ -99,7 +101,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         started_s: Time when the last attempt began; None before the first.
         ended_s: Time when it ended; None until then.
         attempts: Number of attempts that have begun and count.
-        release_id: The release on which it began; empty before.
+        release_id: The release on which it began, or must begin; empty before that is known.
         cancel_requested: The client has cancelled it, and it has not ended yet.
         fraction: Progress from 0 to 1, if the handler has told it.
         message: The handler's last message.

@@ -52,6 +52,20 @@ def test_jobs_end_on_their_release_and_those_that_wait_follow_the_traffic(tmp_pa
         run.until(lambda: not run.release("labour-0.2.0.pex")["worker_pids"])
 
 
+def test_a_job_that_names_its_release_keeps_it_while_it_waits(tmp_path):
+    with Labour(tmp_path, job_workers=1, restart_delay_min_s=0.05) as labour:
+        first, first_mark = labour.submit("waits")
+        labour.until_begun(first_mark)
+        named, named_mark = labour.submit("waits", x_pexdock_version="0.1.0")
+        free, free_mark = labour.submit("waits")
+        assert (named.state, free.state) == ("queued", "queued")
+        labour.write("0.2.0")
+        until_serves(labour.run, "0.2.0")
+        assert end(labour, first, first_mark) == ("0.1.0", 1)
+        assert end(labour, named, named_mark) == ("0.1.0", 1)
+        assert end(labour, free, free_mark) == ("0.2.0", 1)
+
+
 def test_a_supervisor_that_stops_gives_jobs_back_that_do_not_end(tmp_path):
     labour = Labour(tmp_path, job_workers=2, job_drain_s=4)
     with labour:

@@ -49,14 +49,14 @@ def test_what_the_handler_raises_fails_the_job_with_its_reason(labour):
     job, _ = labour.submit("raises")
     failed = jobs.until(job.id)
     assert (failed.state, failed.attempts) == ("failed", 1)
-    assert failed.error["status"] == 500
+    assert (failed.error["status"], failed.error["id"]) == (500, job.id)
     assert (failed.ended_at - failed.started_at).total_seconds() < 1
     rejected, _ = labour.submit("rejects")
     assert jobs.until(rejected.id).error["detail"] == "not this row"
     misfit = jobs.submit("labour", "/labour/rows", [{"do": 1}])
     assert jobs.until(misfit.id).error["status"] == 422
     gone = jobs.submit("labour", "/labour/nowhere", [])
-    assert jobs.until(gone.id).error["status"] == 404
+    assert (jobs.until(gone.id).error["status"], jobs.get(gone.id).error["id"]) == (404, gone.id)
 
 
 def test_jobs_are_cancelled_while_they_wait_run_or_do_not_listen(labour):

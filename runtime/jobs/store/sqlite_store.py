@@ -90,7 +90,8 @@ class SqliteJobStore:
         self._tally.check_limits(submission, self._limits)
         self.check_room()
         number, self._next_number = self._next_number, self._next_number + 1
-        job = Job(number=number, id=job_id or self._new_id(), submission=submission, created_s=self._clock.wall_s())
+        own_id, release_id = job_id or self._new_id(), submission.release_id
+        job = Job(number=number, id=own_id, submission=submission, release_id=release_id, created_s=self._clock.wall_s())
         try:
             with self._database.transaction():
                 self.files.take_body(submission.body_file, number)
