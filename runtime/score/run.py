@@ -263,10 +263,13 @@ def _lock_folder(folder: Path) -> Iterator[None]:
     """Locks a folder itself, since other processes may have other folders for temporary files, or belong to other users.
 
     Raises:
-        Conflict: Another process has locked it.
+        Conflict: It cannot be made, or another process has locked it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise Conflict(f"the output {folder} cannot be made: {exc.strerror}; name another one") from exc
     try:
         with contextlib.suppress(OSError):  # some network file systems cannot lock folders
             try:

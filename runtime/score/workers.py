@@ -340,7 +340,11 @@ def _target(endpoint: ServedEndpoint, parameters: Sequence[tuple[str, str]]) -> 
     trie: PathTrie[ServedEndpoint] = PathTrie()
     trie.add_path(spec.path, endpoint)
     path = "/".join(quote(given[part[1:-1]], safe="") if part.startswith("{") else part for part in spec.path.split("/")).encode()
-    match = trie.match(path)
+    try:
+        match = trie.match(path)
+    except Misfit as exc:
+        wrong = [f"--param {cell.column}={given[cell.column or '']}: {cell.reason}" for cell in exc.cells]
+        raise Misfit(f"{'; '.join(wrong)}; a part of a path is not empty, . or .., and has no slash", cells=exc.cells) from exc
     assert match is not None
     target = Target(endpoint, match.parameters, path, urlencode(of_query).encode())
     target.require_valid()

@@ -228,6 +228,7 @@ def test_what_cannot_be_scored_is_an_error_that_names_it(scoring):
         ("z.other.parquet: column 'x': the field is missing", region, {"pattern": "in/z*.parquet"}),
         ("--param region: the parameter is missing", (), {"pattern": "in/a.parquet"}),
         ("--param region: the parameter is given 2 times", (*region, "--param", "region=s"), {"pattern": "in/a.parquet"}),
+        ("--param region=a/b: not an admissible value", ("--param", "region=a/b"), {"pattern": "in/a.parquet"}),
         ("factor: Input should be a valid integer", (*region, "--param", "factor=x"), {"pattern": "in/a.parquet"}),
         ("--param region: no such parameter", region, {"pattern": "in/a.parquet", "endpoint": "whole"}),
         (

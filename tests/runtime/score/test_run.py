@@ -67,6 +67,11 @@ def test_an_output_is_locked_whatever_the_folder_for_temporary_files(tmp_path, m
     with run._lock_output(out):
         pass
     (tmp_path / "file").touch()
+    with (
+        pytest.raises(Conflict, match=r"the output .*/file/out cannot be made: Not a directory; name another one"),
+        run._lock_output(f"{tmp_path}/file/out"),
+    ):
+        pass
     monkeypatch.setattr(run.tempfile, "tempdir", str(tmp_path / "file"))
     with pytest.raises(Conflict, match=r"set TMPDIR to another folder$"), run._lock_output(out):
         pass
