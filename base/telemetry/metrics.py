@@ -38,7 +38,10 @@ def _milliseconds(description: str) -> MetricDefinition:
 METRICS: Mapping[str, MetricDefinition] = {
     # ---- counted by front doors
     "Requests": _count("Requests that were answered or whose client disconnected first."),
-    "Errors": _count("Requests that failed on the server's side: status 500 or higher, also in the last line of a streamed response."),
+    "Errors": _count(
+        "Requests that failed on the server's side: status 500 or higher, also in the last line of a streamed response. "
+        "An answer without some groups (207) counts by the gravest status of those."
+    ),
     "ClientErrors": _count("Requests that the client must change: status 400 to 499."),
     "Abandoned": _count("Requests whose client disconnected before the response was complete."),
     # ---- values of front doors
