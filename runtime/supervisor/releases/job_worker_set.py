@@ -97,7 +97,8 @@ class JobWorkerSet:
     def replace_all(self) -> None:
         """Kills the workers that may have a job of a job runner that has exited, since it begins anew, and starts others in their place."""
         for worker in [each for each in self.processes if each.state in _HAS_JOBS]:
-            worker.retire(self._next_generation())
+            if worker.is_wanted:
+                worker.retire(self._next_generation())
             worker.run.kill("its job runner has exited")
         self.resize(self._count - self._idle)
 
