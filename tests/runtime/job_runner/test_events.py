@@ -129,8 +129,8 @@ def test_a_follower_that_reads_slowly_delays_nobody_and_holds_no_more_than_the_r
         async with aclosing(events.follow(job, 0)) as slow:
             await anext(slow)
             for percent in range(100):
-                for _ in range(50):
-                    events.publish(told(job, percent))
+                for change in range(50):
+                    events.publish(replace(told(job, percent), message=str(change)))
             events.publish(ended(job))
             rest = [change async for _, change in slow]
         assert len(rest) == REPLAY_MAX

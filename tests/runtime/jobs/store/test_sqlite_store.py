@@ -66,7 +66,7 @@ def test_the_same_job_submitted_again_is_the_job_that_is_there(store):
 
 def test_another_job_of_the_same_id_is_a_conflict_that_changes_nothing(store):
     job = submit(store, client="ann", id="mine")
-    with pytest.raises(Conflict, match="job mine exists with another body"):
+    with pytest.raises(Conflict, match="job mine exists with another path, parameters, media type, headers or body"):
         submit(store, b"another", client="ann", id="mine", digest="another")
     assert store.list_jobs() == [job]
     assert files_of(store) == {"1/body"}
