@@ -115,7 +115,7 @@ class Driver:
         return records
 
     async def _find_work(self) -> AsyncIterator[_Work]:
-        limits = ReadLimits.whole_file() if self._scorer.is_whole else self._limits.read
+        limits = self._limits.read.in_one_part() if self._scorer.is_whole else self._limits.read
         for index, file in enumerate(self._inputs):
             async with _unchanged(file):
                 reader = await run_on_thread(open_reader, file, self._scorer.decoder, limits)

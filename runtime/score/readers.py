@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from codecs import BOM_UTF8
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -43,10 +43,9 @@ class ReadLimits:
     batch_max_bytes: int
     part_rows: int
 
-    @classmethod
-    def whole_file(cls) -> ReadLimits:
-        """Returns limits that no file reaches."""
-        return cls(sys.maxsize, sys.maxsize, sys.maxsize)
+    def in_one_part(self) -> ReadLimits:
+        """Returns the same limits with one part for the whole file."""
+        return replace(self, part_rows=sys.maxsize)
 
     def rows_of(self, rows: int, size_bytes: int) -> int:
         """Returns the rows of a chunk of a table that has `rows` rows in `size_bytes`."""

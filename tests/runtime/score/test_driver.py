@@ -4,13 +4,15 @@ import asyncio
 import json
 import shutil
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from base.errors import Conflict, PexdockError, Unavailable
+from base.errors import Conflict, PexdockError, TooLarge, Unavailable
 from local_scorer import LocalScorer
-from runtime.score.driver import Driver, DriverLimits
+from runtime.score import driver
+from runtime.score.driver import Driver, DriverLimits, _whole
 from runtime.score.journal import Journal
 from runtime.score.places import find_inputs, open_output
 from runtime.score.readers import ReadLimits
@@ -30,7 +32,7 @@ def drive(tmp_path):
         progress = []
 
         async def drive():
-            driver = Driver(
+            scoring = Driver(
                 scorer,
                 Journal(open_output(str(tmp_path / "out"), tmp_path)),
                 find_inputs(str(tmp_path / "in" / "*")),
@@ -38,7 +40,7 @@ def drive(tmp_path):
                 limits,
                 lambda *seen: progress.append(seen),
             )
-            return await driver.run()
+            return await scoring.run()
 
         try:
             return asyncio.run(drive())
@@ -200,6 +202,28 @@ def test_a_row_column_with_the_name_of_a_result_is_refused(drive, tmp_path, endi
     with pytest.raises(Conflict, match=r"the results have a column 'y' already; choose another name with --row-column"):
         drive(scorer, ending=ending, row_column="y")
     assert len(scorer.calls) == (not declares)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.ndjson", "a.arrow", "a.parquet"])
+def test_a_file_that_is_one_request_is_not_read_beyond_the_memory_for_it(drive, tmp_path, monkeypatch, name):
+    path = tmp_path / "in" / name
+    frame = pl.DataFrame({"x": range(20_000)})
+    if name.endswith("parquet"):
+        pq.write_table(frame.to_arrow(), path, row_group_size=1000)
+    elif name.endswith("arrow"):
+        with pa.ipc.new_file(path, frame.to_arrow().schema) as file:
+            file.write_table(frame.to_arrow(), max_chunksize=1000)
+    else:
+        {"a.csv": frame.write_csv, "a.ndjson": frame.write_ndjson}[name](path)
+    chunks = []
+    monkeypatch.setattr(driver, "_whole", lambda found, most: _whole((chunks.append(chunk) or chunk for chunk in found), most))
+    scorer = LocalScorer()
+    scorer.is_whole = True
+    with pytest.raises(TooLarge, match=r"this one takes more than 10000 bytes; divide the file, or raise score_memory_max_bytes"):
+        drive(scorer, batch_rows=100, memory=40_000, row_column="")
+    assert sum(chunk.count for chunk in chunks) < 3000
+    drive(scorer, batch_rows=100, row_column="")
+    assert [len(call) for call in scorer.calls] == [20_000]
 
 
 def test_a_row_column_of_results_that_are_not_of_rows_is_refused(drive, tmp_path):
