@@ -221,12 +221,14 @@ def test_nothing_that_waits_for_jobs_delays_the_end_of_a_front_door(tmp_path):
             send(post("/study", [{"x": 1}], key, "Prefer: respond-async")),
             send(f"GET /jobs/{job_id} HTTP/1.1\r\nHost: a\r\n{key}\r\n\r\n".encode()),
         ]
-        clients.run.until(lambda: len(clients.incoming()) == 1)
+        incomplete = send(post("/study", b"[" * 9, key, "Prefer: respond-async").replace(b"Content-Length: 9\r", b"Content-Length: 99\r"))
+        clients.run.until(lambda: len(clients.incoming()) == 2)
         assert clients.run.admin.post("/drain").status_code == 202
         answers = [raw.answer() for raw in waiting]
         assert [(answer.status, answer.json()["state"], "location" in answer.headers) for answer in answers] == [(202, "running", True)] * 2
         assert [raw.answer().status for raw in asking] == [503, 503]
         assert events.answer().status == 200
+        assert incomplete.ended()
         os.kill(runner, signal.SIGCONT)
         gate.touch()
         assert clients.run.process.wait(60) == 0
