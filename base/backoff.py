@@ -14,11 +14,13 @@ class Backoff:
 
     Attributes:
         min_s: Delay after the first failure, in seconds.
-        max_s: Longest delay. Something that worked for at least this long before it failed starts over with the first delay.
+        max_s: Longest delay.
+        reset_s: Something that worked for at least this long before it failed starts over with the first delay; None for `max_s`.
     """
 
     min_s: float
     max_s: float
+    reset_s: float | None = None
 
     def delay_s(self, failures: int) -> float:
         """Returns the delay after `failures` failures in a row (at least 1)."""
@@ -26,4 +28,4 @@ class Backoff:
 
     def count_failure(self, failures_before: int, worked_s: float) -> int:
         """Returns the number of failures in a row, including a new failure that came after `worked_s` seconds of work."""
-        return 1 if worked_s >= self.max_s else failures_before + 1
+        return 1 if worked_s >= (self.max_s if self.reset_s is None else self.reset_s) else failures_before + 1

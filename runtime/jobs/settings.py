@@ -30,7 +30,12 @@ def _webhook_secret(path: Path | None, info: ValidationInfo) -> Path | None:
 class JobSettings(BaseSettings):
     """Limits of stored jobs, and who may be told of them."""
 
-    job_attempts: int = Field(_LIMITS.attempts, ge=1, le=100, description="Times that a job may begin, since a crash may interrupt it.")
+    job_attempts: int = Field(
+        _LIMITS.attempts,
+        ge=1,
+        le=100,
+        description="Attempts at a job. One ends with the job runner or the machine; only a generator's with its worker.",
+    )
     job_body_max_bytes: ByteSize = Field(
         ByteSize(_ACCESS.body_max_bytes), ge=1, description="Largest body of a job, in place of body_max_bytes."
     )

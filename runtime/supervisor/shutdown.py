@@ -32,6 +32,9 @@ service managers may send SIGHUP after SIGTERM."""
 _GIVE_BACK_S = 2.0
 """Time for the job runner to note which jobs it gives back, in seconds."""
 
+_UNWANTED_S = 1.5
+"""Time for job workers to exit, in seconds. Those that go on compute jobs that were given back."""
+
 
 class Shutdown:
     """Waits until a shutdown is requested, and drains all processes in order.
@@ -117,6 +120,8 @@ class Shutdown:
         jobs_deadline = max(deadline, began_s + job_runner.drain_s + _GIVE_BACK_S)
         await self._wait_exited(job_runner.children, jobs_deadline)
         fleet.stop_workers()
+        unwanted = [worker.child for each in fleet.releases for worker in each.job_workers.processes if worker.child is not None]
+        await self._wait_exited(unwanted, min(deadline, time.monotonic() + _UNWANTED_S))
         last = children()
         await self._wait_exited(last, deadline)
         if left := [child.name for child in last if not child.exited.is_set()]:

@@ -1,6 +1,7 @@
 """Jobs, from a submission over the runner's socket to the stored result, with real processes."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -84,6 +85,11 @@ def test_a_job_that_kills_its_worker_fails_after_two_of_them(labour):
     assert failed.state == "failed"
     assert "2 workers exited" in failed.error["detail"]
     assert len(labour.begun(mark)) == 2
+    for _ in range(2):
+        assert labour.jobs.until(labour.submit("kills_its_worker")[0].id).state == "failed"
+    delays = re.findall(r"\(jobs\): its worker was killed by SIGKILL.* restarting in (\S+) s", labour.run.err.read_text())
+    assert len(delays) >= 5
+    assert len(set(delays)) == 1  # they do not grow, since other jobs would wait
 
 
 def test_groups_of_one_job_are_computed_by_all_workers_that_no_other_job_needs(labour):

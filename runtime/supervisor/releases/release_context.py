@@ -25,6 +25,9 @@ from runtime.supervisor.rollout.release import Release
 
 log = logging.getLogger(__name__)
 
+_READY_S = 1e-9
+"""Any time for which a job worker was ready. It exits then because of its job, which fails by that, and others shall not wait."""
+
 
 @dataclass
 class ReleaseContext:
@@ -97,5 +100,6 @@ class ReleaseContext:
             env={**template.env, TURN_WARN_VARIABLE: "0"},  # it waits for the processor whenever anything else runs
             sandbox=sandbox,
             nice=settings.job_worker_nice,
+            backoff=replace(template.backoff, reset_s=_READY_S),
             drain_s=settings.job_timeout_s,
         )
