@@ -17,7 +17,7 @@ from base.async_runner import AsyncRunner
 from base.endpoint.path import path_pattern, path_shape
 from base.ipc.cache_control import CacheEntries, ListCacheEntries
 from base.worker.cache_admin import CacheAdmin
-from base.worker.prediction.stream_parts import PartIterator, part_encoder
+from base.worker.prediction.stream_parts import PartEncoder, PartIterator, part_encoder
 from release_states import release
 from runtime.admin.schemas import ModelCaches, WorkerCaches
 from runtime.cli.views.cache_table import caches_as_text
@@ -111,7 +111,8 @@ def test_a_stream_is_written_in_linear_time(kind: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
         def write() -> None:
             yielded = {"parts": [1] * size, "rows": [pl.DataFrame({"x": range(size)})], "pieces": ["x" * 100 * size]}[kind]
-            parts = PartIterator((each for each in yielded), part_encoder(svc.endpoint("/stream")(lambda records_df: None)), AsyncRunner())
+            encoder = PartEncoder(part_encoder(svc.endpoint("/stream")(lambda records_df: None)))
+            parts = PartIterator((each for each in yielded), encoder, AsyncRunner())
             while parts.next_part(100):
                 pass
 

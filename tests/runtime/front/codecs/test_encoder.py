@@ -170,7 +170,7 @@ def test_texts_are_encoded_in_few_pieces(kind: pa.DataType) -> None:
     """Views of all rows share a buffer, whose size says nothing about a row."""
     texts = ["x" * 100] * 20_000
     batch = pa.record_batch({"t": pa.array([[each] for each in texts] if pa.types.is_list(kind) else texts, kind)})
-    parts = list(encoder_module._divide(batch))
+    parts = list(encoder_module.divide_rows(batch))
     assert 15 <= len(parts) <= 40
     assert pa.Table.from_batches(parts).column("t").to_pylist() == batch.column("t").to_pylist()
 
