@@ -113,8 +113,9 @@ class JobScheduler:
         finally:
             del self._running[job.number]
             self._releases.release_worker(job.number)
-            self._demand_workers()
             self.begin_jobs()
+            # After the next job has told what it needs: else its release might be stopped because nobody wants it for a moment.
+            asyncio.get_running_loop().call_soon(self._demand_workers)
 
     async def _attempt(self, job: Job) -> None:
         """Begins a job, and stores how the attempt has ended."""
