@@ -127,7 +127,7 @@ class Supervised:
         On a busy machine, a front door or the second worker of a release may still be importing when the first answers.
         """
         state = self.state()
-        is_complete = all(each["state"] != "degraded" for each in state.get("models", []))
+        is_complete = all(each.get("state") != "degraded" for each in state.get("models", []))
         return bool(state.get("settled")) and is_complete and state["applied"] >= state["generation"]
 
     def readiness(self, model: str = "") -> httpx.Response:
