@@ -95,7 +95,9 @@ def test_streams_are_limited_and_given_back(clients):
     with contextlib.ExitStack() as stack:
         for _ in range(2):
             stream = stack.enter_context(clients.ann.stream("GET", f"/jobs/{job_id}/events"))
-            next(events(stream))
+            followed = events(stream)
+            next(followed)
+            stack.callback(followed.close)  # else it would be closed at once, and its place given back
         answer = clients.ann.get(f"/jobs/{job_id}/events")
         assert (answer.status_code, answer.json()["code"], "retry-after" in answer.headers) == (503, "full", True)
     clients.run.until(lambda: clients.ann.head(f"/jobs/{job_id}/result").status_code == 409)
