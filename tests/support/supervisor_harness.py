@@ -175,6 +175,9 @@ def open_files(pid: int) -> list[str]:
 
 
 def _is_doubtful(line: str) -> bool:
-    """Returns whether a short hold of Python's lock is reported, which on a busy machine may be a thread that only used the processor."""
-    found = re.search(r"was blocked for (\d+) ms by .* held Python's lock", line)
-    return found is not None and int(found[1]) < LOCK_HOLD_MIN_MS
+    """Returns whether a hold of Python's lock is reported that on a busy machine may be a thread that only used the processor.
+
+    It is if the hold was short, or if the thread unpacks a zip: that is a loop of Python, which gives the lock up whenever it is asked to.
+    """
+    found = re.search(r"was blocked for (\d+) ms by .* held Python's lock in (\S+)", line)
+    return found is not None and (int(found[1]) < LOCK_HOLD_MIN_MS or found[2].startswith("ZipExtFile."))
