@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import io
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -134,9 +135,8 @@ def _find_local(pattern: str) -> list[InputFile]:
     root = root or "/"
     if "**" in rest.split("/"):
         # `glob` would follow links to folders, in a circle as often as the system allows.
-        matches = re.compile(_translate(rest)).fullmatch
         files = (os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names)  # noqa: PTH118 - texts
-        paths = [path for path in files if matches(os.path.relpath(path, root))]
+        paths = [path for path in files if _matches(os.path.relpath(path, root).split("/"), rest.split("/"))]
     else:
         paths = glob.glob(os.path.abspath(pattern))  # noqa: PTH207, PTH100 - as above
     return [_local_file(path, os.path.relpath(path, root)) for path in paths if os.path.isfile(path)]  # noqa: PTH113 - texts
@@ -158,10 +158,8 @@ def _find_objects(pattern: str) -> list[InputFile]:
                 return [_head_object(store, rest, f"{root}/{rest}")]
             except FileNotFoundError:
                 return []
-        matches = re.compile(_translate(rest)).fullmatch
-        return [
-            _object_file(store, f"{root}/{each['path']}", each) for page in obstore.list(store) for each in page if matches(each["path"])
-        ]
+        found = (each for page in obstore.list(store) for each in page if _matches(each["path"].split("/"), rest.split("/")))
+        return [_object_file(store, f"{root}/{each['path']}", each) for each in found]
 
 
 def _head_object(store: Any, key: str, name: str) -> InputFile:
@@ -182,21 +180,17 @@ def _split_pattern(pattern: str) -> tuple[str, str]:
     return "/".join(parts[:first]), "/".join(parts[first:])
 
 
-def _translate(pattern: str) -> str:
-    """Returns the regular expression of a pattern, by the rules of `glob`: no wildcard matches a leading dot."""
-    *folders, last = pattern.split("/")
-    found = "".join(r"(?:(?!\.)[^/]+/)*" if name == "**" else f"{_translate_name(name)}/" for name in folders)
-    return found + (r"(?:(?!\.)[^/]+/)*(?!\.)[^/]+" if last == "**" else _translate_name(last))
-
-
-def _translate_name(name: str) -> str:
-    found = "" if name.startswith(".") else r"(?!\.)"
-    for piece in re.findall(r"\*+|\?|\[!?[^\]]+\]|.", name):
-        if piece[0] in "*?":
-            found += "[^/]*" if piece[0] == "*" else "[^/]"
-        else:
-            found += piece.replace("[!", "[^", 1) if len(piece) > 1 else re.escape(piece)
-    return found
+def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Returns whether the names of a path match those of a pattern, by the rules of `glob`: no wildcard matches a leading dot."""
+    if not names or not pattern:
+        return not names and not pattern
+    first, *rest = pattern
+    if first == "**" and rest:
+        return _matches(names, rest) or (not names[0].startswith(".") and _matches(names[1:], pattern))
+    if first == "**":
+        return not any(name.startswith(".") for name in names)
+    is_shown = first.startswith(".") or not names[0].startswith(".")
+    return is_shown and fnmatch.fnmatchcase(names[0], first) and _matches(names[1:], rest)
 
 
 class OutputFolder(Protocol):

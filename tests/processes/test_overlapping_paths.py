@@ -199,7 +199,7 @@ def test_of_two_new_models_with_one_path_none_answers_before_it_is_known_whose_i
             waiting = "its paths are new, and it waits until those of aaa 0.1.0 are known"
             pexdock.until(lambda: pexdock.release("bbb-0.1.0.pex").get("reason") == waiting)
             assert pexdock.release("bbb-0.1.0.pex")["state"] == "starting"
-            assert waiting in pexdock.readiness("bbb").text
+            pexdock.until(lambda: waiting in pexdock.readiness("bbb").text)
             pexdock.until(lambda: "model bbb is starting" in str(answers["/same"][-1:]))
             wait_answers(pexdock, answers)
             gate.touch()

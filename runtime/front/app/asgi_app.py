@@ -122,7 +122,7 @@ class AsgiApp:
 
     async def _answer_jobs(self, path: str, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         if self.jobs is None:
-            raise NotFound("there are no jobs here: set job_workers to 1 or more; development servers have none")
+            raise NotFound("there are no jobs here: only `pexdock serve` runs them, if job_workers is 1 or more")
         await self.jobs.answer(self._job_call(scope, receive, send, request_id), path)
 
     def _job_call(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> JobCall:
