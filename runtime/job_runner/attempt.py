@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,8 +17,10 @@ from base.errors import PexdockError, Unavailable
 from base.ipc.front_door_control import JobRunnerConfig, WorkerUnhealthy
 from base.jobs.attempt import Progress
 from runtime.front.app.asgi import request_context
+from runtime.front.app.table_bodies import stored_body
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.codecs.rows import Rows
+from runtime.front.memory.body_buffer import BodyBuffer
 from runtime.front.requests.problems import problem_response
 from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.request_head import ReplyObserver, RequestHead
@@ -135,20 +139,28 @@ class JobRun:
             self._computing.cancel()
 
     async def _compute(self) -> AttemptEnd:
-        body = await asyncio.to_thread(self._read_body)
-        while True:
-            head = await self._wait_worker()
-            rows = await asyncio.to_thread(decode_rows, head, body, self._id)
-            await check_parameters(head)
-            if not head.target.endpoint.release.retiring and self._releases.claim_worker(head, self.job.number):
-                break
-        job = await self._calls.begin(self.job)
-        if job is None:
-            return AttemptEnd(JobEvent.CANCEL)
-        self.job, self.has_begun = job, True
-        return await self._submit(head, body, rows)
+        with await asyncio.to_thread(self._open_body) as file:
+            while True:
+                head = await self._wait_worker()
+                body = await stored_body(head, self._releases.table_files, file)
+                with contextlib.ExitStack() as unowned:
+                    if isinstance(body, BodyBuffer):
+                        unowned.callback(body.close)
+                    rows = await asyncio.to_thread(decode_rows, head, body, self._id)
+                    await check_parameters(head)
+                    if head.target.endpoint.release.retiring or not self._releases.claim_worker(head, self.job.number):
+                        continue
+                    job = await self._calls.begin(self.job)
+                    if job is None:
+                        return AttemptEnd(JobEvent.CANCEL)
+                    self.job, self.has_begun = job, True
+                    responded = self._submit(head, body, rows)
+                    unowned.pop_all()
+                del body, rows
+                return await self._end(head, responded)
 
-    async def _submit(self, head: RequestHead, body: bytes, rows: Rows) -> AttemptEnd:
+    def _submit(self, head: RequestHead, body: bytes | BodyBuffer, rows: Rows) -> asyncio.Future[HttpResponse]:
+        """Submits the request, which owns the body then."""
         responded: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
         spec = head.target.endpoint.spec
         if self.job.attempts > 1 and not spec.retry:
@@ -161,7 +173,11 @@ class JobRun:
         context = self._context(head) if spec.unbatched else None
         self._request = request = submit_request(head, self._id, body, on_response, context, rows)
         request.observer = self._observer
-        response = await responded
+        return responded
+
+    async def _end(self, head: RequestHead, responded: asyncio.Future[HttpResponse]) -> AttemptEnd:
+        """Waits for the response, and stores the result."""
+        response, spec = await responded, head.target.endpoint.spec
         if response.status == _UNAVAILABLE and spec.retry:
             return self._interrupted()
         if response.status >= _BAD_REQUEST:
@@ -191,10 +207,10 @@ class JobRun:
                 raise Unavailable("the release on which the job began is no longer there")
             await releases.wait_changed()
 
-    def _read_body(self) -> bytes:
-        """Returns the body, and makes the folder of checkpoints. Blocks."""
+    def _open_body(self) -> io.FileIO:
+        """Opens the body, and makes the folder of checkpoints. Blocks."""
         self._files.make_checkpoint(self.job.number, self._config.worker_owner)
-        return self._files.body(self.job.number).read_bytes()
+        return self._files.body(self.job.number).open("rb", buffering=0)
 
     def _context(self, head: RequestHead) -> RequestContext:
         spec, submission = head.target.endpoint.spec, self.job.submission

@@ -29,6 +29,7 @@ from base.log import stderr_handler
 from base.telemetry.loop_watchdog import LoopWatchdog
 from base.telemetry.reports import process_report
 from runtime.front.control_channel import ParentChannel
+from runtime.front.memory.table_files import TableFiles
 from runtime.front.reporter import FrontReporter
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.scheduling.batch_queue import QueueLimits
@@ -65,7 +66,7 @@ class RunnerProcess:
         limits, deadlines = QueueLimits.from_configuration(configure), Deadlines(configure.request_timeout_s)
         dispatchers = Dispatchers(limits, configure.shared_memory_max_bytes, deadlines, reporter.metrics, report=reporter.on_worker_event)
         dispatchers.batches_max = 1  # a second job would wait for the first, perhaps for hours, although another worker is starting
-        releases = JobReleases(dispatchers)
+        releases = JobReleases(dispatchers, TableFiles(configure))
         runner = await self._make_runner(configure.job_runner, releases, reporter)
         await runner.start()
         server = await JobApi(runner).listen(self._listener)

@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 from base.errors import NotFound, PexdockError, Unavailable
 from base.ipc.front_door_control import RoutingTable
 from runtime.front.codecs import media_types
+from runtime.front.memory.table_files import TableFiles
 from runtime.front.requests.hints import VERSION_HEADER, hints_from_headers
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.response_stream import NDJSON
@@ -33,10 +34,15 @@ class JobReleases:
 
     Args:
         dispatchers: Dispatchers of the releases.
+        table_files: The files of large tables.
+
+    Attributes:
+        table_files: As given.
     """
 
-    def __init__(self, dispatchers: Dispatchers) -> None:
+    def __init__(self, dispatchers: Dispatchers, table_files: TableFiles) -> None:
         self._dispatchers = dispatchers
+        self.table_files = table_files
         self._routes = RouteTable()
         self._table = RoutingTable(0, [], startup_complete=False, paths_known=False)
         self._models: set[str] = set()

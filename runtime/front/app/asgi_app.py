@@ -47,7 +47,7 @@ class AsgiApp:
 
     def __init__(self, service: InferenceService, send_timeout_s: float, jobs: JobAccess | None = None) -> None:
         self._service = service
-        self.jobs = None if jobs is None else JobResource(jobs, service.routes, service.slow_bodies, send_timeout_s)
+        self.jobs = None if jobs is None else JobResource(jobs, service.routes, service.slow_bodies, service.table_files, send_timeout_s)
         self._send_timeout_s = send_timeout_s
         self._pages = health.make_pages(service, has_jobs=jobs is not None)
 

@@ -1,7 +1,10 @@
-"""Receives large Arrow and Parquet bodies into files."""
+"""Receives large Arrow and Parquet bodies into files, and opens those that are stored in files."""
 
 from __future__ import annotations
 
+import asyncio
+import io
+import os
 from functools import partial
 
 from base.errors import TooLarge
@@ -51,8 +54,7 @@ async def read_parts(head: RequestHead, files: TableFiles, max_bytes: int, recei
             piece, more = await receive_piece(receive)
             pieces.append(piece)
             size, collected = size + len(piece), collected + len(piece)
-            if size > max_bytes:
-                raise _too_large(head, max_bytes)
+            require_size(head, size, max_bytes, files)
             if head.is_table and size > BODY_BUFFER_MIN_BYTES and (collected > _WRITTEN_BYTES or not more):
                 if file is None:
                     file = await files.run(files.create)
@@ -65,18 +67,30 @@ async def read_parts(head: RequestHead, files: TableFiles, max_bytes: int, recei
     return b"".join(pieces) if file is None else TableBody(file, size)
 
 
-def require_size(head: RequestHead, size: int, body_max_bytes: int, files: TableFiles) -> int:
+async def stored_body(head: RequestHead, files: TableFiles, file: io.FileIO) -> bytes | TableBody:
+    """Returns the body that a file holds. A table stays in the file, unless it is small."""
+    size = os.fstat(file.fileno()).st_size
+    if head.is_table and size > BODY_BUFFER_MIN_BYTES:
+        return TableBody(files.adopt(os.dup(file.fileno())), size)
+    file.seek(0)
+    return await asyncio.to_thread(file.readall)
+
+
+def require_size(head: RequestHead, size: int, body_max_bytes: int, files: TableFiles, setting: str = "body_max_bytes") -> int:
     """Returns the limit of a body.
+
+    Args:
+        head: The request's head.
+        size: The size of the body, or of what has come of it.
+        body_max_bytes: Limit of bodies that are no tables.
+        files: The files of tables.
+        setting: The setting of `body_max_bytes`.
 
     Raises:
         TooLarge: The body is larger.
     """
     max_bytes = max(body_max_bytes, files.table_max_bytes) if head.is_table else body_max_bytes
     if size > max_bytes:
-        raise _too_large(head, max_bytes)
+        setting = "table_max_bytes" if head.is_table else setting
+        raise TooLarge(f"a body of this type may have {max_bytes} bytes; send fewer rows at once, or raise {setting}")
     return max_bytes
-
-
-def _too_large(head: RequestHead, max_bytes: int) -> TooLarge:
-    setting = "table_max_bytes" if head.is_table else "body_max_bytes"
-    return TooLarge(f"a body of this type may have {max_bytes} bytes; send fewer rows at once, or raise {setting}")

@@ -78,6 +78,12 @@ class TableFiles:
         with file:
             return TableFile(self, os.dup(file.fileno()), size)
 
+    def adopt(self, fd: int) -> TableFile:
+        """Returns a whole file that has a name elsewhere, and whose space counts there. Owns the descriptor."""
+        file = TableFile(self, fd, 0)
+        file.size = os.fstat(fd).st_size
+        return file
+
     def unusable(self, error: OSError) -> Full:
         """Returns the error for a client whose table cannot be stored."""
         return Full(f"a table cannot be stored in {self._folder}: {error.strerror}; free disk space, set scratch_path, or try again later")

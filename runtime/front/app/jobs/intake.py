@@ -7,7 +7,6 @@ import contextlib
 import copy
 import errno
 import hashlib
-import mmap
 import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from base.errors import TooLarge
 from base.ipc.front_door_control import JobAccess
 from runtime.blocking import BlockingThreads
 from runtime.front.app.asgi import Receive, check_coding, receive_piece
 from runtime.front.app.jobs.disk import disk_errors
 from runtime.front.app.slow_bodies import SlowBodies
+from runtime.front.app.table_bodies import require_size, stored_body
 from runtime.front.memory.body_buffer import BodyBuffer
+from runtime.front.memory.table_files import TableFiles
 from runtime.front.requests.hints import PREFER_HEADER, VERSION_HEADER
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.target import Target
@@ -73,16 +73,18 @@ class JobIntake:
         runner: The job runner.
         routes: Routes of the table in force.
         slow_bodies: Decodes bodies on threads.
+        table_files: The files of large tables.
 
     Attributes:
         access: As given; it may be replaced.
     """
 
-    def __init__(self, access: JobAccess, runner: JobClient, routes: RouteTable, slow_bodies: SlowBodies) -> None:
+    def __init__(self, access: JobAccess, runner: JobClient, routes: RouteTable, slow_bodies: SlowBodies, table_files: TableFiles) -> None:
         self.access = access
         self._runner = runner
         self._routes = routes
         self._slow_bodies = slow_bodies
+        self._table_files = table_files
         self._files = JobFiles(Path(access.state_path))
         self._checks = asyncio.Semaphore(_CHECKS)
         self._disk = BlockingThreads(_PARALLEL)  # which may take long: a body is flushed as a whole
@@ -99,8 +101,7 @@ class JobIntake:
         head = self._routes.request_head(order.target, headers, content_type, "")
         check_coding(head.target.endpoint.spec, headers)
         announced = headers.get(b"content-length", b"")
-        if announced and int(announced) > self.access.body_max_bytes:
-            raise self._too_large()
+        self._require_size(head, int(announced or 0))
         webhook = headers.get(WEBHOOK_HEADER, b"").decode("latin-1")
         if webhook:
             WebhookHosts(self.access.webhook_hosts).parse_url(webhook)
@@ -115,10 +116,9 @@ class JobIntake:
                 size = 0
                 async for chunk in _chunks(receive):
                     size += len(chunk)
-                    if size > self.access.body_max_bytes:
-                        raise self._too_large()
+                    self._require_size(head, size)
                     await self._disk.run(lambda chunk=chunk: self._write(file, chunk, digest))  # type: ignore[misc]
-                await self._check_body(head, file, size, order.request_id)
+                await self._check_body(head, file, order.request_id)
                 await self._disk.run(file.sync)
                 submission = Submission(
                     client=order.client,
@@ -134,11 +134,18 @@ class JobIntake:
                 )
                 return await self._runner.ask(SubmitJob(submission), JobFound)
 
-    async def _check_body(self, head: RequestHead, file: IncomingBody, size: int, request_id: str) -> None:
+    def _require_size(self, head: RequestHead, size: int) -> None:
+        require_size(head, size, self.access.body_max_bytes, self._table_files, "job_body_max_bytes")
+
+    async def _check_body(self, head: RequestHead, file: IncomingBody, request_id: str) -> None:
         """Raises the error of a body that does not fit. The rows are dropped: the job decodes the body again when it runs."""
         async with self._checks:
-            body = await self._disk.run(lambda: MappedBody(file) if size and head.is_arrow else _read(file))
-            selected, rows = await self._slow_bodies.decode(head, body, request_id, queued=False)
+            body = await stored_body(head, self._table_files, file.file)
+            try:
+                selected, rows = await self._slow_bodies.decode(head, body, request_id, queued=False)
+            finally:
+                if isinstance(body, BodyBuffer):
+                    body.close()
         assert rows is not None  # it was not queued, but decoded
         check_row_count(selected.target.endpoint, rows.count)
 
@@ -159,35 +166,6 @@ class JobIntake:
             yield file
         finally:
             await self._disk.run(file.close)
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"the body of a job may have {self.access.body_max_bytes} bytes; send less, or raise job_body_max_bytes")
-
-
-class MappedBody(BodyBuffer):
-    """A body in a file that is mapped into memory, so that Arrow reads it without a copy. It is unmapped with its last reference.
-
-    Args:
-        file: The file, which is not empty.
-    """
-
-    def __init__(self, file: IncomingBody) -> None:
-        self._memory = memoryview(mmap.mmap(file.file.fileno(), 0, prot=mmap.PROT_READ))
-        self.size = len(self._memory)
-        self.frame = None
-
-    @property
-    def body(self) -> memoryview:
-        """The bytes of the file."""
-        return self._memory
-
-    def close(self) -> None:
-        """Does nothing, since rows may still refer to the memory."""
-
-
-def _read(file: IncomingBody) -> bytes:
-    file.file.seek(0)
-    return file.file.readall()
 
 
 async def _chunks(receive: Receive) -> AsyncIterator[bytes]:

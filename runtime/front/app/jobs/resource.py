@@ -25,6 +25,7 @@ from runtime.front.app.jobs.intake import JobIntake, JobOrder
 from runtime.front.app.jobs.prefer import JobPreference, parse_prefer
 from runtime.front.app.jobs.results import ResultRequest, ResultSender
 from runtime.front.app.slow_bodies import SlowBodies
+from runtime.front.memory.table_files import TableFiles
 from runtime.front.requests.problems import method_not_allowed_response
 from runtime.front.requests.response import HttpResponse
 from runtime.front.requests.target import Target, parse_query
@@ -86,13 +87,14 @@ class JobResource:
         access: Where the jobs are, and their limits.
         routes: Routes of the table in force.
         slow_bodies: Decodes bodies on threads.
+        table_files: The files of large tables.
         timeout_s: Time limit for the job runner to reply, and for a client to read one part of a response, in seconds.
     """
 
-    def __init__(self, access: JobAccess, routes: RouteTable, slow_bodies: SlowBodies, timeout_s: float) -> None:
+    def __init__(self, access: JobAccess, routes: RouteTable, slow_bodies: SlowBodies, table_files: TableFiles, timeout_s: float) -> None:
         self._ending = Ending()
         self._runner = JobClient(access.socket, timeout_s, self._ending.limit)
-        self._intake = JobIntake(access, self._runner, routes, slow_bodies)
+        self._intake = JobIntake(access, self._runner, routes, slow_bodies, table_files)
         self._events = EventStreams(self._runner, timeout_s, self._ending)
         self._results = ResultSender(JobFiles(Path(access.state_path)).folder, timeout_s, self._ending)
         self._routes = routes
