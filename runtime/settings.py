@@ -249,7 +249,7 @@ class Settings(JobSettings):
         le=60_000,
         description="Log, and report as a metric, what keeps an event loop busy for this many milliseconds or longer; 0 disables it.",
     )
-    score_batch_rows: int = Field(8192, ge=1, le=5_000_000, description="Rows of a call when `pexdock score` scores files.")
+    score_batch_rows: int = Field(32_768, ge=1, le=5_000_000, description="Rows of a call when `pexdock score` scores files.")
     score_batch_max_bytes: ByteSize = Field(
         ByteSize(16 * 1024**2), ge=1, description="Bytes of the rows of such a call; wide rows are sent in smaller calls."
     )
