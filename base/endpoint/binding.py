@@ -8,11 +8,12 @@ from typing import Any
 from pydantic import BaseModel, Field, PydanticSchemaGenerationError, create_model
 
 from base.artifacts.spec import SpecValidator
-from base.endpoint.call_plan import AvailableInputs, CallPlan, FrameForm
+from base.endpoint.call_plan import AvailableInputs, CallPlan
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import Dependency
 from base.endpoint.parameters import ParameterReader, Parameters
 from base.errors import Declaration
+from base.schema.forms import FrameForm
 
 
 class ParameterBinder:

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
-import polars as pl
 from pydantic import BaseModel
 
 from base.endpoint.context import Context
 from base.endpoint.dependencies import Dependency
 from base.endpoint.parameters import ParameterReader, Parameters
-
-
-class FrameForm(Enum):
-    """The form in which a handler takes its rows: as one frame, as a lazy frame, or as frames one after the other."""
-
-    FRAME = "a frame"
-    LAZY = "a lazy frame"
-    ITERATOR = "an iterator of frames"
+from base.schema.forms import FrameConverter, FrameForm
 
 
 class CallInputs(NamedTuple):
     """The values that a handler may be given for one batch."""
 
     model: Any
-    frame: pl.DataFrame | pl.LazyFrame | Iterator[pl.DataFrame] | None
+    frame: Any
     parameters: Mapping[str, str]
     validated: BaseModel | None
     context: Context | None
@@ -67,6 +59,7 @@ class CallPlan:
         positional: Parameters that cannot be given by name, in their order.
         frame: The parameter that takes the frame; None if the endpoint is raw.
         frame_form: The form in which it takes the frame.
+        frame_converter: Gives a frame this form; None if it is given as it is.
         spec: The model that validates the path's parameters before the handler is called; None if the handler does not ask for it.
         unbatched: True if the handler asks for data of a single request, so that it gets one request at a time.
         dependencies: The dependencies by parameter.
@@ -79,6 +72,7 @@ class CallPlan:
     positional: tuple[str, ...] = ()
     frame: str | None = None
     frame_form: FrameForm = FrameForm.FRAME
+    frame_converter: FrameConverter | None = None
     spec: type[BaseModel] | None = None
     unbatched: bool = False
     dependencies: dict[str, Dependency] = field(default_factory=dict)

@@ -164,7 +164,8 @@ def _column_docs(schema: type[Schema] | None, *, constrained: bool) -> dict[str,
         return {}
     text = inspect.cleandoc(vars(schema).get("__doc__") or "")
     docs: dict[str, dict[str, Any]] = {"": {"description": text}} if text else {}
-    for name, info in schema.model_fields.items():
+    for name in schema.columns():
+        info = schema.model_fields[schema.field_of(name)]
         column: dict[str, Any] = {"title": info.title} if info.title else {}
         if info.description:
             column["description"] = info.description

@@ -8,14 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, ParamSpec, TypeVar, get_args, get_origin
 
-import polars as pl
-
 from base.artifacts.config import CacheConfig
-from base.endpoint.call_plan import AvailableInputs, CallPlan, FrameForm, HandlerKind
-from base.endpoint.injection import frame_form, plan_call
+from base.endpoint.call_plan import AvailableInputs, CallPlan, HandlerKind
+from base.endpoint.injection import plan_call
 from base.endpoint.path import parse_path, path_shape
 from base.endpoint.response_rules import InvalidResponse, check_response
 from base.errors import Declaration
+from base.schema.forms import FrameForm, frame_converter, frame_form, schemas_of
 from base.schema.groups import check_group_columns
 from base.schema.model import Schema, evaluate_annotation
 
@@ -183,7 +182,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
         kind = HandlerKind.detect(handler)
         spec = None if cache_config is None else cache_config.spec
         call_plan = plan_call(handler, AvailableInputs(name, parameters, cache_config is not None, spec, raw), annotations)
-        if call_plan.frame_form is not FrameForm.FRAME and (group_by is not None or (batched and not kind.streams)):
+        if call_plan.frame_form is FrameForm.ITERATOR and (group_by is not None or (batched and not kind.streams)):
             and_drop = "" if group_by is None else " in place of group_by"
             raise Declaration(
                 f"endpoint {name}: a handler that takes {call_plan.frame_form.value} gets whole requests; add batched=False{and_drop}"
@@ -194,6 +193,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
                 f"endpoint {name}: with raw=True the handler builds its own response; drop its result schema {output.__name__}"
             )
         schema = None if call_plan.frame is None else _schema(name, _frame_annotation(annotations(call_plan.frame)))
+        call_plan.frame_converter = frame_converter(f"endpoint {name}", call_plan.frame_form, schema)
         groups = () if group_by is None else check_group_columns(f"endpoint {name}", group_by, schema, output)
         if groups and (raw or kind.streams or call_plan.frame is None):
             raise Declaration(f"endpoint {name}: group_by divides a frame into calls that return; drop it, or raw=True and `yield`")
@@ -319,13 +319,12 @@ def _signature(handler: Callable[..., object]) -> inspect.Signature:
 def _schema(name: str, annotation: Any, *, may_be_record: bool = False) -> type[Schema] | None:
     """Returns the schema that an annotation names, or None. It may be the schema of a record: `Annotated[dict[str, object], Output]`."""
     if isinstance(annotation, type) and issubclass(annotation, Schema):
-        raise Declaration(f"endpoint {name}: annotate with {annotation.__name__}.DataFrame, since the handler gets a frame")
-    if get_origin(annotation) is not Annotated:
-        return None
-    frame, *metadata = get_args(annotation)
-    schemas = [each for each in metadata if isinstance(each, type) and issubclass(each, Schema)]
-    is_record = may_be_record and (get_origin(frame) or frame) is dict
-    if len(schemas) > 1 or (schemas and frame not in {pl.DataFrame, pl.LazyFrame} and not is_record):
+        rows = annotation.__name__
+        raise Declaration(f"endpoint {name}: annotate with {rows}.DataFrame or list[{rows}], since the handler returns several rows")
+    schemas = schemas_of(annotation)
+    kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    is_record = may_be_record and (get_origin(kind) or kind) is dict
+    if len(schemas) > 1 or (schemas and not is_record and frame_form(kind) is None):
         raise Declaration(f"endpoint {name}: {annotation!r} must be one frame of one schema; write {schemas[0].__name__}.DataFrame")
     return schemas[0] if schemas else None
 

@@ -5,6 +5,7 @@
 | `= Depends(f)`, or `Annotated[T, Depends(f)]` | the dependency |
 | annotated `Input.DataFrame` or `pl.DataFrame` | the frame |
 | annotated `Input.LazyFrame` or `pl.LazyFrame` | the frame, as a lazy one |
+| annotated `Input.PandasFrame`, `Input.NumpyArray`, `Input.ArrowTable` or `list[Input]` | the frame, in that form |
 | annotated `Iterator[Input.DataFrame]` or `Iterator[pl.DataFrame]` | the rows of the frame, in frames of some megabytes |
 | annotated `Context` or `Request`, or called `context` or `request` | the request that the handler is called for |
 | annotated `bytes`, or called `body`, with `raw=True` | the body |
@@ -15,26 +16,27 @@
 
 A class may stand beside None: `options: Options | None = None` gets the parameters of every request.
 
-The remaining parameters are resolved by position: the model first if there is a cache_config, then the frame. So `(model, frame)` and
-`(frame)` work regardless of their names; a name decides only where enough other parameters are left for the model and the frame.
+The remaining parameters are resolved by position: the model first if there is a cache_config, then the frame, in the form that its
+annotation names, such as `pd.DataFrame`. So `(model, frame)` and `(frame)` work regardless of their names; a name decides only where enough
+other parameters are left for the model and the frame.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from types import NoneType
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple
 
-import polars as pl
 from pydantic import BaseModel
 
 from base.endpoint.binding import ParameterBinder
-from base.endpoint.call_plan import AvailableInputs, CallPlan, FrameForm
+from base.endpoint.call_plan import AvailableInputs, CallPlan
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import find_dependency
 from base.endpoint.parameters import Parameters, alternatives
 from base.errors import Declaration
+from base.schema.forms import FrameForm, frame_form, schemas_of
 from base.schema.model import Schema
 
 Annotations = Callable[[str], Any]
@@ -48,6 +50,9 @@ def plan_call(handler: Callable[..., Any], available: AvailableInputs, annotatio
         Declaration: A parameter has no value, or no parameter takes the model or the frame. The message says what to change.
     """
     return _SignatureResolver(handler, available, annotations).resolve()
+
+
+_OF_POLARS = frozenset({FrameForm.FRAME, FrameForm.LAZY, FrameForm.ITERATOR})
 
 
 class _Unevaluated(NamedTuple):
@@ -106,14 +111,16 @@ class _SignatureResolver:
         dependency = find_dependency(parameter, annotation)
         if dependency is not None:
             self._binder.bind_dependency(name, dependency)
-        elif (form := frame_form(annotation)) is not None:
-            self._binder.bind_frame(name, form)
+        elif (form := frame_form(annotation)) is not None and (form in _OF_POLARS or schemas_of(annotation)):
+            self._binder.bind_frame(name, form)  # a model may be a bare array or pandas frame: those are bound by position
         elif issubclass(kind, Context):
             self._binder.bind_context(name, kind)
         elif kind is bytes and self._available.raw:
             self._binder.bind_body(name)
         elif issubclass(kind, Schema):
-            raise self._binder.error(f"annotate with {kind.__name__}.DataFrame, since the handler gets a frame")
+            raise self._binder.error(
+                f"annotate with {kind.__name__}.DataFrame or list[{kind.__name__}], since the handler gets several rows"
+            )
         elif issubclass(kind, Parameters):
             self._require_no_default(name, parameter, kind)
             self._binder.bind_request_parameters(name, kind)
@@ -177,7 +184,7 @@ class _SignatureResolver:
             annotation = self._remaining.pop(free[0])
             if isinstance(annotation, _Unevaluated):
                 raise annotation.error
-            self._binder.bind_frame(free[0])
+            self._binder.bind_frame(free[0], frame_form(annotation) or FrameForm.FRAME)
 
     def _choose_model(self, free: list[str]) -> str | None:
         wanted = _model_type(self._available.spec)
@@ -200,19 +207,6 @@ class _SignatureResolver:
         )
 
 
-def frame_form(annotation: Any) -> FrameForm | None:
-    """Returns the form of the frame that an annotation names; None if it names no frame."""
-    if get_origin(annotation) in {Iterator, Iterable} and frame_form(get_args(annotation)[0]) is FrameForm.FRAME:
-        return FrameForm.ITERATOR
-    metadata: list[Any] = []
-    if get_origin(annotation) is Annotated:
-        annotation, *metadata = get_args(annotation)
-    if annotation is pl.LazyFrame:
-        return FrameForm.LAZY
-    is_schema = any(isinstance(each, type) and issubclass(each, Schema) for each in metadata)
-    return FrameForm.FRAME if annotation is pl.DataFrame or is_schema else None
-
-
 def _model_type(spec: type[BaseModel] | None) -> Any:
     """Returns M if the spec is an `ArtifactSpec[M]`, else None."""
     for each in spec.__mro__ if spec is not None else ():
@@ -222,4 +216,4 @@ def _model_type(spec: type[BaseModel] | None) -> Any:
     return None
 
 
-__all__ = ["Annotations", "frame_form", "plan_call"]
+__all__ = ["Annotations", "plan_call"]

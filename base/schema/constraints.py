@@ -261,7 +261,7 @@ def _check_rows(schema: type[BaseModel], frame: pl.DataFrame, known: set[tuple[i
 
 def _check_unchanged(schema: type[BaseModel], row: Mapping[str, object], instance: BaseModel) -> None:
     for name, value in row.items():
-        after = instance.__dict__[name]
+        after = instance.__dict__[schema._fields[name]]  # type: ignore[attr-defined]  # it is a Schema
         same = after is value or after == value or (after != after and value != value)  # noqa: PLR0124 - NaN is not equal to itself
         if not same:
             raise Declaration(

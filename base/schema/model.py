@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, get_args, get_origin
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -27,11 +28,15 @@ from base.schema import dtypes, wire
 from base.schema.constraints import Constraint, SchemaChecks, build_constraints, collect_column_validators, column_validator
 from base.schema.wire import Column
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class SchemaMeta(ModelMetaclass):
     """Turns dtype annotations into Python types that Pydantic knows, each annotated with its `Column`."""
 
     _columns: dict[str, Column]
+    _fields: dict[str, str]
     _polars: pl.Schema
     _arrow: pa.Schema
     _checks: SchemaChecks
@@ -51,6 +56,7 @@ class SchemaMeta(ModelMetaclass):
                     raise Declaration(_missing_annotation(name, namespace, str(exc))) from exc
                 raise Declaration(f"schema {name} cannot be built: {getattr(exc, 'message', exc)}") from exc
         assert isinstance(cls, SchemaMeta)
+        cls._fields = _collect_fields(cls) if declares else {}
         cls._columns = _collect_columns(cls) if declares else {}
         cls._polars = pl.Schema({column: each.dtype for column, each in cls._columns.items()})
         cls._arrow = wire.columns_to_arrow(cls._columns)
@@ -70,13 +76,33 @@ class SchemaMeta(ModelMetaclass):
             """Returns `Annotated[pl.LazyFrame, cls]`."""
             return Annotated[pl.LazyFrame, cls]
 
+        @property
+        def PandasFrame(cls) -> Any:  # noqa: N802 - as above
+            """Returns `Annotated[pd.DataFrame, cls]`."""
+            import pandas as pd  # noqa: PLC0415 - only for those who ask for it
+
+            return Annotated[pd.DataFrame, cls]
+
+        @property
+        def NumpyArray(cls) -> Any:  # noqa: N802 - as above
+            """Returns `Annotated[np.ndarray, cls]`."""
+            return Annotated[np.ndarray, cls]
+
+        @property
+        def ArrowTable(cls) -> Any:  # noqa: N802 - as above
+            """Returns `Annotated[pa.Table, cls]`."""
+            return Annotated[pa.Table, cls]
+
 
 class _ForTypeCheckers:
-    """Declares `Input.DataFrame` and `Input.LazyFrame` for type checkers; at run time they are properties of the metaclass."""
+    """Declares `Input.DataFrame` and the other forms for type checkers; at run time they are properties of the metaclass."""
 
     if TYPE_CHECKING:
         DataFrame: TypeAlias = pl.DataFrame
         LazyFrame: TypeAlias = pl.LazyFrame
+        PandasFrame: TypeAlias = pd.DataFrame
+        NumpyArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+        ArrowTable: TypeAlias = pa.Table
 
 
 class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
@@ -87,23 +113,31 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
     be combined with `|`, write `Optional[...]` or `Annotated[datetime | None, pl.Datetime("us", "UTC")]`. A default is used for rows that
     omit the field (a null stays null). All other columns are required. Elements of lists, arrays and structs may be null.
 
-    `Field(description=..., examples=[...])` describes a column; its first example appears in the example request.
+    `Field(description=..., examples=[...])` describes a column; its first example appears in the example request. A column whose name is no
+    identifier has an alias: `cabin_deck: pl.String = Field(alias="Cabin deck")`. Everywhere but in instances the alias is its name.
     Constraints such as `Field(ge=0)`, and validators, are checked before the handler runs; `base.schema.constraints` says which of them run
     on whole columns.
 
-    `Input.DataFrame` in an annotation is `Annotated[pl.DataFrame, Input]`: a plain frame to type checkers, the schema to an endpoint.
+    `Input.DataFrame` in an annotation is `Annotated[pl.DataFrame, Input]`: a plain frame to type checkers, the schema to an endpoint. The
+    same holds for `LazyFrame`, `PandasFrame`, `NumpyArray` and `ArrowTable`; `list[Input]` is a list of
+    instances.
 
     Raises:
         Declaration: The definition of the class is invalid: an annotation is not a supported dtype, a constraint does not apply to it, a
-            default does not fit, or a column has an alias or a default factory.
+            default does not fit, or a column has a default factory.
     """
 
-    model_config = ConfigDict(strict=True, protected_namespaces=())
+    model_config = ConfigDict(strict=True, protected_namespaces=(), populate_by_name=True)
 
     @classmethod
     def columns(cls) -> Mapping[str, Column]:
         """Returns every column by its name, in order."""
         return cls._columns
+
+    @classmethod
+    def field_of(cls, column: str) -> str:
+        """Returns the attribute of an instance that holds this column: its own name, unless that is an alias."""
+        return cls._fields[column]
 
     @classmethod
     def polars_schema(cls) -> pl.Schema:
@@ -151,7 +185,10 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
         Raises:
             Declaration: An example does not fit its column.
         """
-        examples = {name: cls.model_fields[name].examples or [dtypes.example_value(column.dtype)] for name, column in cls._columns.items()}
+        examples = {
+            name: cls.model_fields[cls._fields[name]].examples or [dtypes.example_value(column.dtype)]
+            for name, column in cls._columns.items()
+        }
         count = max(map(len, examples.values()), default=1) if several else 1
         rows = [{name: found[min(row, len(found) - 1)] for name, found in examples.items()} for row in range(count)]
         _example_columns(cls, rows)
@@ -167,7 +204,7 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
     @classmethod
     def has_examples(cls) -> bool:
         """Returns True if the author gave an example of every column, so that no value of the example row is made up."""
-        return all(cls.model_fields[name].examples for name in cls._columns)
+        return all(cls.model_fields[field].examples for field in cls._fields.values())
 
 
 def evaluate_annotation(annotation: object, module: str, local: Mapping[str, object]) -> Any:
@@ -266,29 +303,41 @@ def _dtype(schema: str, field: str, given: Any) -> pl.DataType:
     return dtypes.supported_dtype(f"{schema}.{field}", given)
 
 
-def _collect_columns(cls: Any) -> dict[str, Column]:
-    """Returns the columns of a finished class, inherited ones included. Refuses declarations that would have no effect."""
-    found = {}
-    inherited = {name for base in cls.__mro__[1:] if issubclass(base, Schema) for name in base.columns()}
+def _collect_fields(cls: Any) -> dict[str, str]:
+    """Returns the field of each column of a finished class, inherited ones included. Refuses declarations that would have no effect."""
+    inherited = {field for base in cls.__mro__[1:] if issubclass(base, Schema) for field in base._fields.values()}
     lost = [*sorted(inherited - cls.model_fields.keys()), *cls.model_computed_fields]
     if lost:
         raise Declaration(f"{cls.__name__}.{lost[0]}: an attribute takes the place of a column; annotate it with a dtype or rename it")
-    for name, info in cls.model_fields.items():
-        where = f"{cls.__name__}.{name}"
-        column = next((each for each in info.metadata if isinstance(each, Column)), None)
-        if column is None:
-            raise Declaration(
-                f"{where}: columns are annotations in classes that derive from Schema; an attribute or another class has this name"
-            )
-        if info.alias is not None or info.validation_alias is not None or info.serialization_alias is not None:
-            raise Declaration(f"{where}: a column cannot have an alias; rename the field instead")
-        if info.default_factory is not None:
-            raise Declaration(f"{where}: a default is one value for all rows; use `default` instead of `default_factory`")
-        if not info.is_required() and info.default is None and not column.nullable:
-            raise Declaration(f"{where}: a column that rows may omit must be nullable; add `| None`")
-        given = None if info.is_required() or info.default is None else _author_value(where, "default", info.default, column)
-        found[name] = Column(column.dtype, column.nullable, given)
+    found: dict[str, str] = {}
+    for field, info in cls.model_fields.items():
+        where, name = f"{cls.__name__}.{field}", field if info.alias is None else info.alias
+        if {info.validation_alias, info.serialization_alias} - {info.alias, None}:
+            raise Declaration(f"{where}: a column has one name everywhere; use `alias`")
+        if name in found:
+            raise Declaration(f"{where}: {found[name]!r} is called {name!r}, too; a name is that of one column")
+        dtypes.check_name(where, name)
+        found[name] = field
     return found
+
+
+def _collect_columns(cls: Any) -> dict[str, Column]:
+    return {name: _make_column(cls, name, cls.model_fields[field]) for name, field in cls._fields.items()}
+
+
+def _make_column(cls: Any, name: str, info: FieldInfo) -> Column:
+    where = f"{cls.__name__}.{name}"
+    column = next((each for each in info.metadata if isinstance(each, Column)), None)
+    if column is None:
+        raise Declaration(
+            f"{where}: columns are annotations in classes that derive from Schema; an attribute or another class has this name"
+        )
+    if info.default_factory is not None:
+        raise Declaration(f"{where}: a default is one value for all rows; use `default` instead of `default_factory`")
+    if not info.is_required() and info.default is None and not column.nullable:
+        raise Declaration(f"{where}: a column that rows may omit must be nullable; add `| None`")
+    given = None if info.is_required() or info.default is None else _author_value(where, "default", info.default, column)
+    return Column(column.dtype, column.nullable, given)
 
 
 def _collect_checks(cls: Any) -> SchemaChecks:
@@ -296,7 +345,7 @@ def _collect_checks(cls: Any) -> SchemaChecks:
     row_wise = bool(decorators.field_validators or decorators.model_validators or decorators.validators or decorators.root_validators)
     found: list[Constraint] = []
     for name, column in cls._columns.items():
-        others = [each for each in cls.model_fields[name].metadata if not isinstance(each, Column)]
+        others = [each for each in cls.model_fields[cls._fields[name]].metadata if not isinstance(each, Column)]
         made = build_constraints(f"{cls.__name__}.{name}", name, column, others)
         row_wise |= made is None
         found += made or []

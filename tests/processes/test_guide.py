@@ -25,9 +25,10 @@ from base.testing import TestClient
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = ROOT / "docs" / "models.md"
 TEXT = GUIDE.read_text()
+FRAMES = ROOT / "docs" / "frames.md"
 FITTING = ROOT / "docs" / "fitting.md"
 TUTORIAL = ROOT / "docs" / "tutorials" / "forecast.md"
-PAGES = {page.name: page for page in (GUIDE, FITTING, TUTORIAL)}
+PAGES = {page.name: page for page in (GUIDE, FRAMES, FITTING, TUTORIAL)}
 EXCHANGES = [(name, each) for name, page in PAGES.items() for each in markdown_guide.exchanges(page.read_text())]
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from base.artifacts.cache.cache import Lease
 from base.artifacts.spec import SpecValidator
-from base.endpoint.call_plan import CallInputs, FrameForm
+from base.endpoint.call_plan import CallInputs
 from base.endpoint.context import Context, Request
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.endpoint import Endpoint
@@ -19,6 +19,7 @@ from base.endpoint.parameters import ParameterReader, QueryValues
 from base.endpoint.raw import raw_body
 from base.errors import Declaration, Misfit
 from base.ipc.numeric_frames import NumericBatch
+from base.schema.forms import FrameForm
 from base.schema.model import Schema
 from base.schema.wire import frame_of_table
 from base.worker.prediction.numeric_io import NumericInput
@@ -28,6 +29,9 @@ Rows: TypeAlias = pa.RecordBatch | NumericBatch | pa.Table | pl.DataFrame
 
 _PART_BYTES = 32 * 1024**2
 """Size of the frames that a handler takes one after the other, more or less."""
+
+_OF_PARTS = frozenset({FrameForm.LAZY, FrameForm.ITERATOR})
+"""Forms whose rows are checked part by part."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +96,15 @@ class HandlerCaller:
             BaseException: The handler raised it.
         """
         endpoint = self._endpoint
-        frame: pl.DataFrame | pl.LazyFrame | Iterator[pl.DataFrame] | None = None
-        if endpoint.call_plan.frame_form is not FrameForm.FRAME:
+        frame: Any = None
+        if endpoint.call_plan.frame_form in _OF_PARTS:
             frame = self._frame_input(batch)
         elif not endpoint.raw:
             frame = self.to_frame(batch)
             if endpoint.input_schema is not None:
                 _require_fit(endpoint.input_schema, frame, 0)
+            if endpoint.call_plan.frame_converter is not None:
+                frame = endpoint.call_plan.frame_converter(frame)
         parameters = context.parameters if lease is None or not lease.latest else {**context.parameters, **lease.latest}
         validated = None if self.spec_validator is None else self.spec_validator.validate(parameters)
         of_request = None if self.request_parameters is None else self.request_parameters.validate(context.query)

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from base.artifacts.cache.cache import Cache, Lease, Pending
+from base.artifacts.config import CacheConfig
 from base.async_runner import AsyncRunner
 from base.endpoint.dependencies import Dependencies
 from base.endpoint.endpoint import Endpoint
@@ -22,6 +23,7 @@ from base.forks import OwnProcess
 from base.ipc import frames
 from base.ipc.frames import FrameReader
 from base.ipc.numeric_frames import NumericBatch
+from base.schema.forms import FrameForm, check_feature_names
 from base.telemetry.recorder import HandlerMetrics
 from base.worker.prediction.arrow_parts import ArrowParts
 from base.worker.prediction.divided_batch import DividedBatch
@@ -63,7 +65,7 @@ class Predictor:
         self, endpoint: Endpoint[..., Any], metrics: HandlerMetrics | None, async_runner: AsyncRunner, dependencies: Dependencies
     ) -> None:
         self.endpoint = endpoint
-        self.cache = None if endpoint.cache_config is None else Cache(endpoint.cache_config, metrics=metrics)
+        self.cache = None if endpoint.cache_config is None else Cache(_checked_config(endpoint, endpoint.cache_config), metrics=metrics)
         self.frame_reader = FrameReader(None if endpoint.input_schema is None else endpoint.input_schema.arrow_schema())
         self.has_output_schema = endpoint.output_schema is not None
         self.streams = endpoint.handler_kind.streams
@@ -258,3 +260,17 @@ class Predictor:
     def _start_parts(self, lease: Lease | None, batch: Rows, context: BatchContext) -> PartIterator:
         encoder = ArrowParts(self.endpoint.output_schema) if context.arrow else self._parts
         return PartIterator(self._caller.call(lease, batch, context), encoder, self._async_runner)
+
+
+def _checked_config(endpoint: Endpoint[..., Any], config: CacheConfig) -> CacheConfig:
+    """Returns the configuration whose loads fail if the handler would give the model its columns in another order."""
+    schema = endpoint.input_schema
+    if endpoint.call_plan.frame_form is not FrameForm.NUMPY or schema is None:
+        return config
+
+    def load_checked(source: Any) -> Any:
+        model = config.load_model(source)
+        check_feature_names(model, schema)
+        return model
+
+    return config.model_copy(update={"load_model": load_checked})

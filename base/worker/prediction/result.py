@@ -7,6 +7,8 @@ a handler may also return one record (see `base.worker.prediction.record`).
 |---|---|
 | `pl.DataFrame`, `pl.LazyFrame`, `pa.Table`, `pa.RecordBatch`, pandas DataFrame | its columns, after the named levels of an index |
 | `pl.Series`, list, tuple, `pa.Array`, pandas Series, numpy array of one dimension | one column, "prediction" |
+| list of instances of a `Schema` | its columns |
+| numpy array of two dimensions, with an output schema of as many columns as it has, but not one | these columns |
 | numpy array of more dimensions | one column "prediction" of fixed-size lists |
 
 **Scalars or records.** A result whose only column is called "prediction" is scalars: the front door replies `"predictions": [5.0, ...]`.
@@ -42,7 +44,7 @@ PREDICTION_COLUMN = "prediction"
 """The name of the only column of a result that is scalars."""
 
 
-def result_to_batch(result: object, rows: int | None, schema: type[Schema] | None = None) -> pa.RecordBatch:
+def result_to_batch(result: Any, rows: int | None, schema: type[Schema] | None = None) -> pa.RecordBatch:
     """Returns the result of a handler as one record batch of `rows` rows, or of any number of rows if `rows` is None.
 
     Args:
@@ -65,7 +67,10 @@ def result_to_batch(result: object, rows: int | None, schema: type[Schema] | Non
     if schema is not None and len(schema.columns()) == 1:
         (name,) = schema.columns()
     wanted = None if schema is None else schema.polars_schema().get(name)
-    frame = _to_frame(result, name, wanted) if values is None else _frame_of_arrow(pa.Table.from_arrays([values], names=[name]))
+    if schema is not None and values is not None and _has_columns(result, schema):
+        frame = pl.DataFrame(result, schema=list(schema.columns()), orient="row")
+    else:
+        frame = _to_frame(result, name, wanted) if values is None else _frame_of_arrow(pa.Table.from_arrays([values], names=[name]))
     if frame.width == 0 and schema is None and rows in {None, frame.height}:
         return batch_of_columns([], pa.schema([]), frame.height)  # the rows that it was given may have none
     if frame.width == 0:
@@ -106,12 +111,24 @@ def _to_array(result: object) -> pa.Array[Any] | None:
             case np.ndarray():
                 return _array_of_numpy(result)
             case list() | tuple():
-                return _array_of_values(result)
+                return None if _are_rows(result) else _array_of_values(result)
             case pa.Array():
                 return result
     except OverflowError:
         return None
     return None
+
+
+def _has_columns(result: Any, schema: type[Schema]) -> bool:
+    """Returns True if this is a matrix with a column for each of several columns of the schema, or a list of no rows."""
+    columns = len(schema.columns())
+    if isinstance(result, np.ndarray):
+        return columns > 1 and result.ndim == 2 and result.shape[1] == columns
+    return columns > 1 and result == []
+
+
+def _are_rows(values: Sequence[object]) -> bool:
+    return bool(values) and isinstance(values[0], Schema)
 
 
 def _is_only_column(values: pa.Array[Any], wire: pa.Schema) -> bool:
@@ -135,7 +152,7 @@ def _to_frame(result: object, name: str, wanted: pl.DataType | None) -> pl.DataF
         case pa.ChunkedArray():
             return _frame_of_arrow(pa.Table.from_arrays([result], names=[name]))
         case list() | tuple():
-            return _frame_of_wide_integers(result, name, wanted)
+            return _frame_of_rows(result) if _are_rows(result) else _frame_of_wide_integers(result, name, wanted)
         case np.ndarray():
             return _frame_of_wide_integers(result.tolist(), name, wanted)
     return _frame_of_pandas(result, name)
@@ -155,6 +172,26 @@ def _frame_of_arrow(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:
         return frame_of_table(pa.table(table))
     except (pl.exceptions.PolarsError, pa.ArrowException, TypeError, ValueError) as exc:
         raise BadResult(f"the handler returned Arrow data that no frame can hold: {exc}") from exc
+
+
+def _frame_of_rows(rows: Sequence[Any]) -> pl.DataFrame:
+    """Returns instances of a schema as a frame with its columns."""
+    schema = type(rows[0])
+    if any(type(row) is not schema for row in rows):
+        raise BadResult(f"the handler returned a list of {schema.__name__} that has other values, too: {_kinds(rows)}")
+    columns = {}
+    for name, dtype in schema.polars_schema().items():
+        try:
+            columns[name] = pl.Series(name, [getattr(row, schema.field_of(name)) for row in rows], dtype)
+        except (
+            AttributeError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            pl.exceptions.PolarsError,
+        ) as exc:  # an instance need not be validated
+            raise BadResult(f"the handler returned a list of {schema.__name__} whose {name!r} is not always {dtype}: {exc}") from exc
+    return pl.DataFrame(columns)
 
 
 def _frame_of_wide_integers(values: Sequence[object], name: str, wanted: pl.DataType | None) -> pl.DataFrame:
@@ -218,8 +255,7 @@ def _array_of_values(values: Any) -> pa.Array[Any]:
     try:
         return _array_without_pandas(values)
     except (pa.ArrowException, TypeError, ValueError) as exc:  # whose text has values, which only the log may show
-        kinds = ", ".join(sorted({_type_name(each) for each in values}))
-        raise BadResult(f"the handler returned values of no one type that can be sent: {kinds}") from exc
+        raise BadResult(f"the handler returned values of no one type that can be sent: {_kinds(values)}") from exc
 
 
 def _array_without_pandas(values: Any) -> pa.Array[Any]:
@@ -294,6 +330,10 @@ def _has_nul_in_fields(dtype: pl.DataType) -> bool:
 def _has_dictionary(kind: pa.DataType) -> bool:
     """Returns True if values are in a separate dictionary, which a single record batch does not carry."""
     return pa.types.is_dictionary(kind) or any(_has_dictionary(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _kinds(values: Sequence[object]) -> str:
+    return ", ".join(sorted({_type_name(each) for each in values}))
 
 
 def _type_name(value: object) -> str:

@@ -8,10 +8,10 @@ from typing import ClassVar
 import polars as pl
 import pyarrow as pa
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, computed_field, create_model
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, computed_field, create_model, field_validator
 
 from base.errors import Declaration
-from base.schema import Schema
+from base.schema import Schema, column_validator
 
 
 class Known(Schema):
@@ -132,10 +132,10 @@ def assigned() -> None:
         z = pl.Int64
 
 
-def renamed_by_a_generator() -> None:
+def of_one_name() -> None:
     class Rows(Schema):
-        model_config = ConfigDict(alias_generator=str.upper)
-        x: pl.Int64
+        a: pl.Int64 = Field(alias="b")
+        b: pl.Int64
 
 
 def renamed_by_an_alias() -> None:
@@ -193,3 +193,47 @@ def test_what_is_marked_as_no_column_is_none() -> None:
             pass
 
     assert Rows.polars_schema() == {"x": pl.Int32, "y": pl.Float64}
+
+
+def test_a_schema_may_take_its_names_from_a_generator() -> None:
+    """Of Pydantic, as from an alias of each field."""
+
+    class Rows(Schema):
+        model_config = ConfigDict(alias_generator=str.upper)
+        x: pl.Int64
+        y: pl.Float64 | None = Field(alias="Why?")
+
+    assert Rows.polars_schema() == {"X": pl.Int64, "Why?": pl.Float64}
+    assert (Rows.field_of("X"), Rows.field_of("Why?")) == ("x", "y")
+
+
+def test_names_may_be_exchanged() -> None:
+    """Each field has the values of the column that its alias names, also in a subclass."""
+
+    class Base(Schema):
+        a: pl.Int64 = Field(alias="b", ge=2)
+        b: pl.Int64 = Field(alias="a", ge=1)
+
+    class Rows(Base):
+        c: pl.String = Field(default="x", alias="class")
+
+        @field_validator("a")
+        @classmethod
+        def is_even(cls, value: int) -> int:
+            if value % 2:
+                raise ValueError("odd")
+            return value
+
+        @column_validator("class", expected="a letter")
+        def is_a_letter(self, column: pl.Series) -> pl.Series:
+            return column.str.len_chars() == 1
+
+    frame = pl.DataFrame({"b": [2, 3, 1], "a": [1, 1, 0], "class": ["x", "y", "zz"]})
+    assert [(cell.row, cell.column, cell.reason) for cell in Rows.check(frame)] == [
+        (1, "b", "Value error, odd, got 3"),
+        (2, "b", "expected a value of at least 2, got 1"),
+        (2, "a", "expected a value of at least 1, got 0"),
+        (2, "class", "expected a letter, got 'zz'"),
+    ]
+    assert Rows.example_rows() == [{"b": 1, "a": 1, "class": "text"}]
+    assert Rows(b=2, a=1).a == Rows.model_validate({"b": 2, "a": 1, "class": "y"}).a == 2
