@@ -47,6 +47,8 @@ def main(argv: Sequence[str]) -> BuildExit:
 def _print_result(built: BuiltPex) -> None:
     if not built.reused:
         _print_line(str(built))
+        for warning in built.warnings:
+            _print_line(f"warning: {warning}")
 
 
 def _print_line(line: str) -> None:

@@ -6,9 +6,10 @@ import tempfile
 from pathlib import Path
 
 from base.ipc.control import WIRE_VERSION
+from runtime.build.download import fetch_wheels
 from runtime.build.fingerprint import base_fingerprint
-from runtime.build.lock import download_wheels, export_pins
-from runtime.build.pack import BuildRequest, BuiltPex, build_or_reuse, output_path, run_pex
+from runtime.build.locks.poetry import read_poetry
+from runtime.build.pack import BuildRequest, BuiltPex, build_or_reuse, run_pex
 from runtime.build.tool import BuildFailed, Steps
 from runtime.build.wheel import build_wheel, read_pyproject
 from runtime.pex.file import SDK, Stamp
@@ -33,7 +34,8 @@ def build_base(project: Path, out: Path | None = None, *, cache: Path, report: R
     version = str(about["version"])
     fingerprint = base_fingerprint(project)
     stamp = Stamp(kind="base", name=SDK, version=version, wire=WIRE_VERSION, fingerprint=fingerprint)
-    place = output_path(out or project / "dist", f"base-{version}.pex")
+    out = out or project / "dist"
+    place = out / f"base-{version}.pex" if out.is_dir() else out
     request = BuildRequest("base", fingerprint, place, cache, lambda out: _build(project, stamp, out, cache, report))
     return build_or_reuse(request, report)
 
@@ -42,11 +44,11 @@ def _build(project: Path, stamp: Stamp, out: Path, cache: Path, report: Report) 
     report(f"building base {stamp.version}")
     steps = Steps(report, 4)
     with steps.step("reading the lock"):
-        pins = export_pins(project)
-    with steps.step(f"downloading {len(pins)} packages") as report_progress:
-        wheels = download_wheels(pins.values(), cache, report_progress)
+        pins = list(read_poetry(project / "poetry.lock", all_groups=False))
     with tempfile.TemporaryDirectory(prefix="pexdock-build-") as folder:
+        with steps.step(f"downloading {len(pins)} packages") as report_progress:
+            wheels = fetch_wheels(pins, cache, Path(folder), report_progress)
         with steps.step("building the wheel of pexdock"):
-            own = build_wheel(project, Path(folder))
+            own = build_wheel(project, Path(folder, "own"))
         with steps.step(f"packing and compressing {len(wheels) + 1} packages, which takes about half a minute"):
             run_pex([f"{SDK}=={stamp.version}"], [own, *wheels], stamp, out, ["-c", "pexdock"])

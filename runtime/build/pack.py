@@ -21,6 +21,7 @@ from runtime.build import tool
 from runtime.build.build_cache import prune_to_newest, temporary_folder
 from runtime.build.tool import BuildFailed
 from runtime.pex import archive as zips
+from runtime.pex.distribution import Distribution
 from runtime.pex.file import STAMP_PROPERTY, PexFile, Stamp, read_pex, read_stamp
 from runtime.pex.locks import Report, lock_folder, make_cache_folder
 from runtime.pex.unpack import file_sha256
@@ -46,8 +47,9 @@ class BuiltPex:
         bootstrap_bytes: Size of pex's own part of the file, with the zip's directory.
         own_bytes: Size of the distributions.
         sbom: The file that lists the distributions.
-        carried: Names and versions of the distributions that a model carries besides itself.
+        carried: Name, version and size in bytes of the distributions that a model carries besides itself, the largest first.
         reused: Nothing had to be built.
+        warnings: What its author should know about it.
     """
 
     path: Path
@@ -59,13 +61,14 @@ class BuiltPex:
     bootstrap_bytes: int
     own_bytes: int
     sbom: Path
-    carried: tuple[tuple[str, str], ...]
+    carried: tuple[tuple[str, str, int], ...]
     reused: bool
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Describes the result in one line."""
         what = "is up to date" if self.reused else "built"
-        carried = f", carrying {', '.join(' '.join(each) for each in self.carried)}" if self.carried else ""
+        carried = f", carrying {', '.join(f'{name} {version}' for name, version, _ in self.carried)}" if self.carried else ""
         parts = f"{self.bootstrap_bytes / 1e6:.2f} MB of pex itself, {self.own_bytes / 1e6:.3f} MB of packages{carried}"
         return f"{self.path.name} {what}: {self.size_bytes / 1e6:.2f} MB, {parts}; sha256 {self.sha256}"
 
@@ -76,8 +79,8 @@ class BuildRequest:
 
     Attributes:
         kind: "base" or "model".
-        fingerprint: Hash of everything that it depends on.
-        out: The file to write.
+        fingerprint: Hash of everything that it is built from.
+        out: The file to write, or a folder, in which it is called `<name>-<version>.pex`.
         cache: The cache folder.
         build: Writes the pex to a path.
     """
@@ -89,40 +92,40 @@ class BuildRequest:
     build: Callable[[Path], None]
 
 
-def output_path(out: Path, name: str) -> Path:
-    """Returns `out` itself, or the file of that name in it if it is a folder."""
-    return out / name if out.is_dir() else out
-
-
 def build_or_reuse(request: BuildRequest, report: Report) -> BuiltPex:
     """Returns the requested pex: the one in its place if it is up to date, or else the one in the cache, or else a new one.
 
     Raises:
         BuildFailed: It cannot be built; a file that was there before has not changed.
     """
-    if _is_up_to_date(request.out, request):
+    in_place = _stamp(request.out)
+    if in_place is not None and (in_place.kind, in_place.fingerprint) == (request.kind, request.fingerprint):
         return _describe(request.out, request, reused=True)
     cached = make_cache_folder(request.cache, "builds", request.kind) / f"{request.fingerprint}.pex"
     with lock_folder(cached, report):
-        reused = _is_up_to_date(cached, request)
-        if not reused:
+        stamp = _stamp(cached)
+        reused = stamp is not None
+        if stamp is None:
             with temporary_folder(cached.parent) as folder:
                 built = folder / cached.name
                 request.build(built)
+                stamp = read_stamp(built)
                 built.replace(cached)
+        assert stamp is not None, "each build writes a stamp"
         os.utime(cached)
-        _copy_to_place(cached, request.out)
+        place = request.out / f"{stamp.name}-{stamp.version}.pex" if request.out.is_dir() else request.out
+        if not place.is_file() or file_sha256(place, request.cache) != file_sha256(cached, request.cache):
+            _copy_to_place(cached, place)
     prune_to_newest(cached.parent, "*.pex", _KEPT_BUILDS[request.kind])
-    return _describe(request.out, request, reused=reused)
+    return _describe(place, request, reused=reused)
 
 
-def _is_up_to_date(path: Path, request: BuildRequest) -> bool:
-    """Returns whether the file exists, is complete according to its directory, and was built from these inputs."""
+def _stamp(path: Path) -> Stamp | None:
+    """Returns the stamp of a file that is complete according to its directory; None for any other, and if there is none."""
     try:
-        stamp = read_stamp(path)
+        return read_stamp(path)
     except PexRefused:
-        return False
-    return stamp is not None and (stamp.kind, stamp.fingerprint) == (request.kind, request.fingerprint)
+        return None
 
 
 def _copy_to_place(cached: Path, out: Path) -> None:
@@ -161,10 +164,14 @@ def _sbom(found: PexFile, sha256: str) -> Path:
     return target
 
 
-def _carried(found: PexFile) -> tuple[tuple[str, str], ...]:
-    if found.kind == "base":
-        return ()
-    return tuple(sorted((name, version) for name, version in found.versions.items() if name != found.name))
+def _carried(found: PexFile) -> tuple[tuple[str, str, int], ...]:
+    return () if found.kind == "base" else sizes_of(each for each in found.distributions.values() if each.name != found.name)
+
+
+def sizes_of(distributions: Iterable[Distribution]) -> tuple[tuple[str, str, int], ...]:
+    """Returns name, version and size in bytes of each, the largest first."""
+    by_size = sorted(distributions, key=lambda each: (-each.size_bytes, each.name))
+    return tuple((each.name, str(each.version), each.size_bytes) for each in by_size)
 
 
 def run_pex(roots: Iterable[str], wheels: Sequence[Path], stamp: Stamp, out: Path, options: Sequence[str | Path]) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,7 +47,14 @@ class Steps:
         self._report(f"{prefix}: done in {time.monotonic() - start:.1f} s")
 
 
-def run_tool(command: Sequence[str | Path], what: str, *, cwd: Path | None = None, each_line: Report | None = None) -> str:
+def run_tool(
+    command: Sequence[str | Path],
+    what: str,
+    *,
+    cwd: Path | None = None,
+    each_line: Report | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """Runs a tool until it exits.
 
     Args:
@@ -55,6 +62,7 @@ def run_tool(command: Sequence[str | Path], what: str, *, cwd: Path | None = Non
         what: Description of what it does, for the message of a failure.
         cwd: Its working directory.
         each_line: Called with each line that it prints, including standard error.
+        variables: Added to its environment.
 
     Returns:
         Its standard output; empty with `each_line`.
@@ -62,13 +70,14 @@ def run_tool(command: Sequence[str | Path], what: str, *, cwd: Path | None = Non
     Raises:
         BuildFailed: Its exit code was not 0. The message ends with the last lines that it printed.
     """
+    environment = {**_environment(), **(variables or {})}
     if each_line is None:
-        done = subprocess.run(command, cwd=cwd, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         tail, code, output = deque(done.stderr.splitlines(), _TAIL_LINES), done.returncode, done.stdout
     else:
         tail, output = deque(maxlen=_TAIL_LINES), ""
         with subprocess.Popen(
-            command, cwd=cwd, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
             for line in process.stdout or ():
                 tail.append(line.rstrip())

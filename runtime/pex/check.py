@@ -90,8 +90,11 @@ def wire_mismatch(who: str, wire: int) -> str:
 
 
 def _check_requirements(model: PexFile, base: PexFile, provided: Mapping[str, Distribution]) -> None:
+    excluded = model.stamp.excluded if model.stamp else []
     for requirement in walk_requirements(model.distributions.values(), provided):
         found = provided.get(requirement.name)
+        if found is None and requirement.name in excluded:
+            continue
         if found is None:
             raise PexRefused(f"{requirement}, which neither the pex nor base {base.version} contains; build it with `pexdock build model`")
         if not requirement.accepts(found):

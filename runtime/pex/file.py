@@ -44,6 +44,7 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
         fingerprint: Hash of everything that the build depended on.
         base: The base on which a model was built; None in a base.
         provided: Name → version of the distributions that the base provides; empty in a base.
+        excluded: Names of distributions that a model does without although something in it requires them.
     """
 
     kind: Literal["base", "model"]
@@ -53,6 +54,7 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     base: BaseStamp | None = None
     provided: dict[str, str] = {}
+    excluded: list[str] = []
 
 
 class _PexInfo(msgspec.Struct, frozen=True):

@@ -129,19 +129,6 @@ def test_a_conflict_with_base_names_both_sides(build_tiny_model, base_pex):
         assert part in said
 
 
-def test_what_must_be_carried_needs_a_lock(build_tiny_model):
-    """The message says which distribution, and what to run."""
-    said = refusal(build_tiny_model, dependencies=["humanize (>=4)"])
-    assert "must carry humanize" in said
-    assert "poetry lock" in said
-
-
-def test_a_path_to_pexdock_in_the_wheel_is_refused(build_tiny_model):
-    """`[tool.poetry.dependencies] pexdock = {path = ...}` would bind the wheel to this machine."""
-    said = refusal(build_tiny_model, dependencies=[f"pexdock @ file://{pexes.ROOT}"])
-    assert "[tool.poetry.group.base.dependencies]" in said
-
-
 def test_a_model_that_hides_our_modules_is_refused(tmp_path, base_pex):
     """A model's own package called `runtime`."""
     project = write_project(tmp_path / "project")
@@ -191,11 +178,6 @@ def test_a_pex_of_other_wheels_is_refused(tmp_path):
     for wheel in (wheels["changed"], wheels["newer"]):
         assert "different tiny-0.1.0-py3-none-any.whl" in refusal(refuse_other_content, packed, ["tiny==0.1.0"], [wheel])
     assert "missing large==0.1.0" in refusal(refuse_other_content, packed, ["tiny==0.1.0", "large==0.1.0"], [wheels["same"]])
-
-
-def test_unknown_words_in_the_configuration_are_refused(build_tiny_model):
-    """A misspelled `carry` must not pass in silence."""
-    assert "cary" in refusal(build_tiny_model, more='[tool.pexdock]\ncary = ["numpy"]')
 
 
 def test_folders_that_are_no_projects_are_refused(tmp_path, base_pex):

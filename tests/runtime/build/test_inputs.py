@@ -1,4 +1,4 @@
-"""Tests of what a build is made from: the pins of a lock, and the fingerprint."""
+"""Tests of what a build is made from, and how its tools run."""
 
 import os
 import shutil
@@ -6,28 +6,13 @@ import shutil
 import pytest
 
 from runtime.build import build_cache
-from runtime.build.fingerprint import base_fingerprint, model_fingerprint
-from runtime.build.lock import Pin, parse_pins
-from runtime.build.pack import output_path
+from runtime.build.fingerprint import base_fingerprint, sources_fingerprint
+from runtime.build.project import ModelOptions
 from runtime.build.tool import BuildFailed, Steps, run_tool
 
-EXPORTED = """\
-# a comment
--e file:///somewhere/pexdock ; python_version >= "3.11"
-local @ file:///somewhere/local
-scikit_learn==1.7.2 ; python_version >= "3.11" and python_version < "3.14" \\
-    --hash=sha256:bb \\
-    --hash=sha256:aa
-colorama==0.4.6 ; sys_platform == "win32" \\
-    --hash=sha256:cc
-plain==1.0 \\
-    --hash=sha256:dd
-"""
 
-
-def test_pins_are_read_with_their_hashes_where_their_markers_hold():
-    """Neither paths nor pins for other machines are read; names are canonical, as pip compares them."""
-    assert list(parse_pins(EXPORTED)) == [Pin("scikit-learn", "1.7.2", ("sha256:aa", "sha256:bb")), Pin("plain", "1.0", ("sha256:dd",))]
+def model_fingerprint(folder, base, **options):
+    return sources_fingerprint(folder, base, ModelOptions(**options), None)
 
 
 def project(folder):
@@ -41,30 +26,33 @@ def test_the_fingerprint_of_a_model_knows_no_paths(tmp_path):
     """Two checkouts of the same content share builds."""
     first, second = project(tmp_path / "one"), tmp_path / "deeper" / "two"
     shutil.copytree(first, second)
-    assert model_fingerprint(first, "a", []) == model_fingerprint(second, "a", [])
+    assert model_fingerprint(first, "a") == model_fingerprint(second, "a")
 
 
 def test_the_fingerprint_of_a_model_changes_with_each_input(tmp_path):
-    """Sources, their mode, a new file, the base, what is carried: each makes another file."""
+    """Sources, their mode, a new file in whatever folder of a package, the base, what is carried: each makes another file."""
     folder = project(tmp_path / "iris")
-    seen = [model_fingerprint(folder, "a", []), model_fingerprint(folder, "b", []), model_fingerprint(folder, "a", ["numpy"])]
+    seen = [model_fingerprint(folder, "a"), model_fingerprint(folder, "b")]
+    seen += [model_fingerprint(folder, "a", **{key: ("numpy",)}) for key in ("carry", "exclude")]
     (folder / "iris/__init__.py").write_text("x = 2\n")
-    seen.append(model_fingerprint(folder, "a", []))
+    seen.append(model_fingerprint(folder, "a"))
     (folder / "iris/__init__.py").chmod(0o755)
-    seen.append(model_fingerprint(folder, "a", []))
-    (folder / "iris/data.csv").write_text("1,2")
-    seen.append(model_fingerprint(folder, "a", []))
+    seen.append(model_fingerprint(folder, "a"))
+    for name in ("iris/data.csv", "iris/build/weights.bin", "iris/artifacts/words.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("1,2")
+        seen.append(model_fingerprint(folder, "a"))
     assert len(set(seen)) == len(seen)
 
 
 def test_files_that_runs_and_tests_leave_change_no_fingerprint(tmp_path):
     """Otherwise every start after a run would rebuild."""
     folder = project(tmp_path / "iris")
-    before = model_fingerprint(folder, "a", [])
+    before = model_fingerprint(folder, "a")
     for name in ("iris/__pycache__/x.pyc", ".venv/x", ".pytest_cache/x", "dist/x.whl", "iris.egg-info/x"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("")
-    assert model_fingerprint(folder, "a", []) == before
+    assert model_fingerprint(folder, "a") == before
 
 
 def test_the_fingerprint_of_base_depends_on_what_reaches_the_wheel(tmp_path):
@@ -120,12 +108,6 @@ def test_steps_are_numbered_and_timed():
     assert lines[0] == "[1/2] weighing"
     assert lines[1] == "[1/2] weighing: 1 of 3, 0 s"
     assert lines[2].startswith("[1/2] weighing: done in 0.")
-
-
-def test_a_folder_stands_for_the_usual_name_in_it(tmp_path):
-    """A folder as the output means a file in it, as with cp."""
-    assert output_path(tmp_path, "a.pex") == tmp_path / "a.pex"
-    assert output_path(tmp_path / "b.pex", "a.pex") == tmp_path / "b.pex"
 
 
 def test_only_the_newest_are_kept(tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 
 from handmade_pexes import Wheel, base_stamp, model, sdk, write_pex
+from runtime.build.project import ModelOptions
 from runtime.build.subtract import select_distributions
 from runtime.build.tool import BuildFailed
 from runtime.pex.file import read_pex
@@ -19,13 +20,22 @@ def distributions(tmp_path):
 @pytest.fixture
 def build(tmp_path, distributions):
     """Subtract from a base with numpy 2.4 and scikit-learn 1.9, with a lock that pins `locked`."""
-    base_wheels = (sdk(), Wheel("numpy", "2.4"), Wheel("scikit-learn", "1.9", ("numpy>=2",)), Wheel("pandas", "3.0", ("numpy>=2",)))
+    base_wheels = (
+        sdk(requires=("asyncinotify>=4",)),
+        Wheel("asyncinotify", "4.2"),
+        Wheel("numpy", "2.4"),
+        Wheel("scikit-learn", "1.9", ("numpy>=2",)),
+        Wheel("pandas", "3.0", ("numpy>=2",)),
+    )
     base = read_pex(write_pex(tmp_path / "base.pex", *base_wheels, stamp=base_stamp()))
 
-    def build(requires=(), carry=(), locked=()):
+    def build(requires=(), carry=(), locked=(), exclude=()):
         pins = distributions(*locked)
         found = select_distributions(
-            distributions(model(requires=requires, endpoints=()))["iris"], base, carry, lambda names: {n: pins[n] for n in names}
+            distributions(model(requires=requires, endpoints=()))["iris"],
+            base,
+            ModelOptions(carry=tuple(carry), exclude=tuple(exclude)),
+            lambda names: {n: pins[n] for n in names},
         )
         return {name: str(distribution.version) for name, distribution in found.items() if name != "iris"}
 
@@ -90,13 +100,25 @@ def test_a_carried_version_must_satisfy_the_model(build):
     assert "the model carries scikit-learn 1.6" in refusal(build, ["scikit-learn>=1.7"], ["scikit-learn"], [Wheel("scikit-learn", "1.6")])
 
 
-def test_a_path_to_pexdock_is_refused_with_the_right_declaration(build):
-    """`[tool.poetry.dependencies] pexdock = {path = ...}` leaves the path in the wheel."""
-    said = refusal(build, ["pexdock @ file:///somewhere/pexdock"])
-    assert "[tool.poetry.group.base.dependencies]" in said
-    assert 'pexdock = { path = "../..", develop = true }' in said
+def test_what_an_address_names_is_taken_from_the_lock(build):
+    """Although base has a version of it: the author asked for another. pexdock itself is that of base wherever the author has it from."""
+    assert build(["numpy @ git+https://example.org/numpy@main"], locked=[Wheel("numpy", "2.5")]) == {"numpy": "2.5"}
+    assert build(["helper @ file:///somewhere/helper"], locked=[Wheel("helper", "1")]) == {"helper": "1"}
+    assert build(["pexdock @ file:///somewhere/pexdock"]) == {}
 
 
-def test_any_other_url_is_refused(build):
-    """A lock has no hash of it that is still true tomorrow."""
-    assert "require a version" in refusal(build, ["lightgbm @ https://example.org/lightgbm.whl"])
+def test_what_is_excluded_is_left_out_with_what_only_it_requires(build):
+    """What something else requires stays; a name that nothing requires is a mistake."""
+    locked = [Wheel("xgboost", "3", ("nccl", "other")), Wheel("nccl", "2", ("cuda",)), Wheel("other", "1")]
+    assert build(["xgboost"], locked=locked, exclude=["nccl"]) == {"xgboost": "3", "other": "1"}
+    assert "exclude in [tool.pexdock] names ncl, which" in refusal(
+        build, ["xgboost"], locked=[*locked, Wheel("cuda", "1")], exclude=["ncl"]
+    )
+
+
+def test_a_requirement_that_pexdock_itself_contradicts_offers_no_way_that_cannot_be_gone(build):
+    """Neither before the version is carried nor after: no model can carry what the worker's own code cannot run with."""
+    for carry, locked in ([], []), (["asyncinotify"], [Wheel("asyncinotify", "3")]):
+        said = refusal(build, ["asyncinotify<4"], carry, locked)
+        assert "pexdock 0.1.0 itself needs asyncinotify>=4 in every worker: no model can carry another version" in said
+        assert "--carry" not in said
