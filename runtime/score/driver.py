@@ -195,7 +195,7 @@ class Driver:
     def _with_rows(self, numbers: np.ndarray, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Returns results with the numbers of their rows, if these are wanted."""
         name = self._limits.row_column
-        if name in batch.schema.names:
+        if name and name in batch.schema.names:
             raise Conflict(f"the results have a column {name!r} already; choose another name with --row-column")
         return batch if not name else batch.add_column(0, pa.field(name, pa.int64(), nullable=False), pa.array(numbers, pa.int64()))
 

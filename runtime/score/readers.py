@@ -21,7 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from base.errors import Malformed, PexdockError, UnsupportedMedia
+from runtime.front.codecs.arrow.whole_files import batches_of_stream, read_fully, require_one_file
 from runtime.front.codecs.decoder import RowDecoder
+from runtime.front.codecs.parquet.footer import check_single_file
 from runtime.front.codecs.parquet.reader import merge_int96
 from runtime.front.codecs.rows import Rows
 from runtime.score.chunks import Chunk, TableChunk, TextChunk
@@ -113,6 +115,7 @@ class ParquetFileReader(FileReader):
             self._metadata, schema = parquet.metadata, parquet.schema_arrow
             leaves = [self._metadata.schema.column(i) for i in range(self._metadata.num_columns)]
             self._has_int96 = any(leaf.physical_type == "INT96" for leaf in leaves)
+            self._require_one_file(content)
         wanted = decoder.column_names
         names = [name for name in schema.names if wanted is None or name in wanted] or schema.names[:1]
         self._columns = list(dict.fromkeys(names))
@@ -128,6 +131,19 @@ class ParquetFileReader(FileReader):
             self._groups[-1].append(group)
             group_rows = self._metadata.row_group(group).num_rows
             rows, in_part = rows + group_rows, in_part + group_rows
+
+    def _require_one_file(self, content: io.RawIOBase) -> None:
+        """Raises Malformed if another file stands before this one: Arrow would read that one's rows by this one's footer, or none."""
+        groups, footer_at = self._metadata.num_row_groups, self.file.size - _PARQUET_TAIL_BYTES - self._metadata.serialized_size
+        end = _PARQUET_MAGIC_BYTES
+        if groups:
+            last = self._metadata.row_group(groups - 1)
+            end = max((_end_of(last.column(i)) for i in range(last.num_columns)), default=end)
+        content.seek(0)
+        try:
+            check_single_file(read_fully(content, footer_at - end), footer_at - end)
+        except ValueError as exc:
+            raise Malformed(f"{self.file.name} cannot be read: {exc}") from exc
 
     def parts(self) -> list[PartStart]:
         """Returns all parts: row groups, of which small ones share a part."""
@@ -179,9 +195,10 @@ class ArrowFileReader(FileReader):
         native = pa.PythonFile(content, "r")
         if magic == b"ARROW1":
             file = pa.ipc.open_file(native)
+            require_one_file(content)
             return file.schema, lambda at: (file.get_batch(i) for i in range(at, file.num_record_batches))
         stream = pa.ipc.open_stream(native)
-        return stream.schema, lambda at: (batch for i, batch in enumerate(stream) if i >= at)
+        return stream.schema, lambda at: batches_of_stream(native, stream, at)
 
     def read_part(self, start: PartStart) -> Generator[Chunk]:
         """Yields the rows of a part: whole record batches."""
@@ -292,6 +309,13 @@ class CsvFileReader(TextFileReader):
         # By the rules of `codecs.csv`, an empty line is a null if there is one column.
         return self._columns > 1 and not record.strip(b"\r\n")
 
+
+def _end_of(chunk: pq.ColumnChunkMetaData) -> int:
+    return int((chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size)
+
+
+_PARQUET_MAGIC_BYTES, _PARQUET_TAIL_BYTES = 4, 8
+"""A file begins with PAR1, and ends with the length of its footer and PAR1."""
 
 _RECORD_MAX_BYTES = 1024**2
 

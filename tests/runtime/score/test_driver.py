@@ -204,6 +204,26 @@ def test_a_row_column_with_the_name_of_a_result_is_refused(drive, tmp_path, endi
     assert len(scorer.calls) == (not declares)
 
 
+@pytest.mark.parametrize("ending", [".parquet", ".arrow", ".csv", ".ndjson"])
+def test_a_result_may_have_a_column_without_a_name(drive, tmp_path, ending):
+    """It is no wish for a column with the numbers of rows."""
+    write(tmp_path, "a.parquet", [1, 2])
+    drive(UnnamedScorer(), ending=ending, row_column="")
+    (path,) = (tmp_path / "out").glob(f"*{ending}")
+    readers = {".parquet": pl.read_parquet, ".arrow": pl.read_ipc, ".csv": pl.read_csv, ".ndjson": pl.read_ndjson}
+    assert readers[ending](path).rows() == [(2,), (4,)]
+
+
+class UnnamedScorer(LocalScorer):
+    def __init__(self):
+        super().__init__()
+        self.empty = None
+
+    async def score(self, rows, *, is_suspect=False):
+        answer = await super().score(rows, is_suspect=is_suspect)
+        return answer._replace(results=answer.results.rename_columns([""]))
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.ndjson", "a.arrow", "a.parquet"])
 def test_a_file_that_is_one_request_is_not_read_beyond_the_memory_for_it(drive, tmp_path, monkeypatch, name):
     path = tmp_path / "in" / name

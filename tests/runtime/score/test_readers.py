@@ -4,6 +4,7 @@ import csv
 import io
 from datetime import datetime
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -158,3 +159,55 @@ def test_points_in_time_of_96_bits_are_read_as_they_are_on_the_wire(tmp_path):
     assert [row["t"] for row in part] == times
     body = io.BytesIO((tmp_path / "a.parquet").read_bytes()).getvalue()
     assert decoder.batches.build_record_batch([decoder.from_parquet(body)]).to_pylist() == part
+
+
+def arrow_of(open_writer, *tables):
+    """Returns a file or a stream of tables, each of which is one batch or more."""
+    sink = io.BytesIO()
+    with open_writer(sink, tables[0].schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+    return sink.getvalue()
+
+
+def parquet_of(table):
+    sink = io.BytesIO()
+    pq.write_table(table, sink, write_page_index=True)
+    return sink.getvalue()
+
+
+FEW, MANY = (pa.table({"a": pa.array(range(rows), pa.int64()), "text": [str(i) for i in range(rows)]}) for rows in (2, 3000))
+COMPLETE = {
+    ".arrow": [
+        *(arrow_of(kind, *tables) for kind in (pa.ipc.new_stream, pa.ipc.new_file) for tables in ([FEW], [MANY, FEW], [FEW.slice(0, 0)])),
+        *(arrow_of(kind, FEW.set_column(1, "text", FEW["text"].dictionary_encode())) for kind in (pa.ipc.new_stream, pa.ipc.new_file)),
+    ],
+    ".parquet": [parquet_of(table) for table in (FEW, MANY, FEW.slice(0, 0))],
+}
+
+
+@pytest.mark.parametrize(("ending", "body"), [(ending, body) for ending, bodies in COMPLETE.items() for body in bodies])
+def test_nothing_of_a_file_is_ignored(tmp_path, ending, body):
+    """Several tables in one file, a file that was cut off and what stands behind the end are errors, and never rows that are missing."""
+    decoder, limits = RowDecoder(None), ReadLimits(1000, ANY_SIZE, ANY_SIZE)
+    expected = pq.read_table(io.BytesIO(body)) if ending == ".parquet" else pl_read(body)
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(body)
+    assert [row for part in parts_of(path, decoder, limits) for row in part] == expected.to_pylist()
+    bad = [body + between + other for other in COMPLETE[ending] for between in (b"", b"\n")] + [
+        body + b"rubbish",
+        body + b"\0" * 16,
+        body[:-8],
+        body[:-1],
+    ]
+    if body[:6] == b"\xff\xff\xff\xff":
+        bad += [body[:at] for at in range(1, len(body) - 8, 7)]
+    for each in bad:
+        path.write_bytes(each)
+        with pytest.raises(Malformed, match=r"a\.(arrow|parquet) (is damaged|cannot be read): "):
+            parts_of(path, decoder, limits)
+
+
+def pl_read(body):
+    """Returns the table of an Arrow file or stream, as another reader sees it."""
+    return (pl.read_ipc if body[:6] == b"ARROW1" else pl.read_ipc_stream)(body).to_arrow()

@@ -1,4 +1,4 @@
-"""The expanded size of the compressed buffers in an Arrow stream, known before any of them is expanded, and the end of the stream.
+"""The expanded size of the compressed buffers in an Arrow stream, known before any of them is expanded, and the ends of streams and files.
 
 Parses only the parts of the stream's flatbuffers that this needs: a compressed buffer begins with its expanded length
 (https://arrow.apache.org/docs/format/Columnar.html#buffer-compression), which a reader allocates.
@@ -38,6 +38,23 @@ def message_sizes(stream: pa.Buffer, after_message: Callable[[], None] = lambda:
         return sizes
     except (struct.error, IndexError) as exc:
         raise ValueError("a message cannot be parsed; send the media type of the body as Content-Type") from exc
+
+
+def end_of_batches(footer: bytes) -> int:
+    """Returns the position behind the last dictionary or record batch of an Arrow file, given its footer; 0 if it has none.
+
+    Raises:
+        ValueError: The footer cannot be parsed.
+    """
+    data, end = memoryview(footer), 0
+    try:
+        table = _Table(data, _uint32(data, 0))
+        for vector in filter(None, (table.target(2), table.target(3))):  # Footer: version, schema, dictionaries, record batches
+            for block in range(vector + 4, vector + 4 + 24 * _uint32(data, vector), 24):  # Block: offset, length of metadata and body
+                end = max(end, _int64(data, block) + _int32(data, block + 8) + _int64(data, block + 16))
+    except (struct.error, IndexError) as exc:
+        raise ValueError(f"its footer cannot be parsed: {exc}") from exc
+    return end
 
 
 def is_compressed(message: bytes) -> bool:

@@ -72,27 +72,27 @@ def read_row_groups(body: bytes | mmap.mmap, structs_max: int) -> list[RowGroup]
             found = [_group(reader) for _ in range(reader.structs(kind))]
         else:
             reader.skip(kind, elements=_LISTS.get(number))
-    _check_single_file(body, max((chunk.start + chunk.size for group in found for chunk in group.chunks), default=0), end - size)
+    check_single_file(body, end - size - max((chunk.start + chunk.size for group in found for chunk in group.chunks), default=0))
     return found
 
 
-def _check_single_file(body: bytes | mmap.mmap, start: int, end: int) -> None:
+def check_single_file(head: bytes | mmap.mmap, size: int) -> None:
     """Refuses a file that another file stands before: the offsets of the second file's columns would point into the first.
 
     Args:
-        body: The body.
-        start: The end of the last column. What follows it may be indexes and Bloom filters, which are not read.
-        end: The start of the footer.
+        head: The body, or its beginning.
+        size: The bytes between the last column and the footer, which are not read. They may be indexes and Bloom filters. If another file
+            stands before, it is part of them, since the offset of the last column is less by its size.
 
     Raises:
-        ValueError: There is another footer between the columns and the footer.
+        ValueError: There is another footer in the first `size` bytes.
     """
-    at = body.find(_MAGIC, max(start, len(_MAGIC)), end)
+    at = head.find(_MAGIC, len(_MAGIC), size)
     while at >= 0:
-        size = int.from_bytes(body[at - 4 : at], "little")
-        if 0 < size <= at - 8 and body[at - 4 - size] == _FIRST_BYTE:
+        length = int.from_bytes(head[at - 4 : at], "little")
+        if 0 < length <= at - 8 and head[at - 4 - length] == _FIRST_BYTE:
             raise ValueError("it consists of several files; send one file with all rows")
-        at = body.find(_MAGIC, at + 1, end)
+        at = head.find(_MAGIC, at + 1, size)
 
 
 def _group(reader: CompactReader) -> RowGroup:
