@@ -38,7 +38,7 @@ from base.endpoint.call_plan import HandlerKind
 from base.endpoint.endpoint import Endpoint, endpoint
 from base.endpoint.path import parse_path
 from base.errors import Declaration, NotFound
-from base.schema.model import evaluate_annotation
+from base.schema.annotations import evaluate_annotation
 
 F = TypeVar("F", bound=Callable[..., Any])
 

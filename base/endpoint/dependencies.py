@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_origin
 from base.async_runner import AsyncRunner
 from base.errors import Declaration
 from base.log import get_logger
-from base.schema.model import evaluate_annotation
+from base.schema.annotations import evaluate_annotation
 
 log = get_logger(__name__)
 

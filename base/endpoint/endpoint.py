@@ -14,9 +14,10 @@ from base.endpoint.injection import plan_call
 from base.endpoint.path import parse_path, path_shape
 from base.endpoint.response_rules import InvalidResponse, check_response
 from base.errors import Declaration
+from base.schema.annotations import evaluate_annotation
 from base.schema.forms import FrameForm, frame_converter, frame_form, schemas_of
 from base.schema.groups import check_group_columns
-from base.schema.model import Schema, evaluate_annotation
+from base.schema.model import Schema
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 import sys
@@ -10,7 +9,7 @@ import types
 import typing
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeAlias, get_args, get_origin
 
 import numpy as np
 import polars as pl
@@ -24,8 +23,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import SchemaError
 
 from base.errors import Cell, Declaration
-from base.schema import dtypes, wire
+from base.schema import derived, dtypes, wire
+from base.schema.annotations import evaluate_annotation
 from base.schema.constraints import Constraint, SchemaChecks, build_constraints, collect_column_validators, column_validator
+from base.schema.examples import hide_bytes, show_bytes
 from base.schema.wire import Column
 
 if TYPE_CHECKING:
@@ -130,6 +131,33 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
     model_config = ConfigDict(strict=True, protected_namespaces=(), populate_by_name=True)
 
     @classmethod
+    def from_frame(cls, frame: Any, name: str = "Input", *, examples: int = 0) -> type[Self]:
+        """Returns a schema with the columns of a Polars or pandas frame, such as the features of the training data.
+
+        Args:
+            frame: The frame. A column with nulls (NaN in pandas) is nullable.
+            name: The name of the class.
+            examples: The number of first rows that become examples, which `/docs` shows to everybody.
+
+        Raises:
+            Declaration: A column has no name or no type.
+        """
+        return derived.make_schema(cls, name, derived.columns_of_frame(frame, examples))
+
+    @classmethod
+    def from_mlflow(cls, model_uri: str, name: str = "Input") -> type[Self]:
+        """Returns a schema with the columns of an MLflow model's signature.
+
+        Args:
+            model_uri: Such as `models:/iris/1`, `runs:/ID/model`, or a path, which begins at `PEXDOCK_ARTIFACTS_PATH` if it is relative.
+            name: The name of the class.
+
+        Raises:
+            Declaration: The model cannot be read, or has no named columns.
+        """
+        return derived.make_schema(cls, name, derived.columns_of_mlflow(model_uri))
+
+    @classmethod
     def columns(cls) -> Mapping[str, Column]:
         """Returns every column by its name, in order."""
         return cls._columns
@@ -186,7 +214,7 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
             Declaration: An example does not fit its column.
         """
         examples = {
-            name: cls.model_fields[cls._fields[name]].examples or [dtypes.example_value(column.dtype)]
+            name: show_bytes(cls.model_fields[cls._fields[name]].examples) or [dtypes.example_value(column.dtype)]
             for name, column in cls._columns.items()
         }
         count = max(map(len, examples.values()), default=1) if several else 1
@@ -207,24 +235,6 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
         return all(cls.model_fields[field].examples for field in cls._fields.values())
 
 
-def evaluate_annotation(annotation: object, module: str, local: Mapping[str, object]) -> Any:
-    """Returns an annotation as an object, even if `from __future__ import annotations` left a string.
-
-    Args:
-        annotation: The annotation as found in `__annotations__`.
-        module: Name of the module that defines it.
-        local: Names that were visible there besides the module's own.
-
-    Raises:
-        Exception: The annotation's expression raised it, such as NameError.
-    """
-    if not isinstance(annotation, str):
-        return annotation
-    holder = type("holder", (), {"__annotations__": {"annotation": annotation}})
-    names = vars(sys.modules[module]) if module in sys.modules else {}
-    return inspect.get_annotations(holder, globals=dict(names), locals=local, eval_str=True)["annotation"]
-
-
 def _rewrite_annotations(schema: str, namespace: dict[str, Any], local: Mapping[str, object]) -> None:
     """Replaces the annotations in the namespace of a class that is being created."""
     annotations = namespace.get("__annotations__", {})
@@ -241,6 +251,8 @@ def _rewrite_annotations(schema: str, namespace: dict[str, Any], local: Mapping[
             continue
         _check_name(f"{schema}.{field}", field)
         column, extras = _parse_annotation(schema, field, found)
+        for info in (*extras, namespace.get(field)):
+            hide_bytes(info)
         python = dtypes.python_type(column.dtype)
         annotations[field] = Annotated[python | None if column.nullable else python, column, *extras]
         if hasattr(Schema, field):
@@ -370,4 +382,4 @@ def _example_columns(cls: type[Schema], rows: Sequence[Mapping[str, object]]) ->
     ]
 
 
-__all__ = ["Column", "Schema", "SchemaMeta", "column_validator", "evaluate_annotation"]
+__all__ = ["Column", "Schema", "SchemaMeta", "column_validator"]

@@ -192,6 +192,23 @@ def test_errors_and_documentation_name_columns_by_their_alias(client: TestClient
     assert (row["properties"]["class"]["minimum"], row["properties"]["class"]["description"]) == (1, "of the ticket")
 
 
+def test_an_example_of_bytes_is_base64_where_clients_see_it() -> None:
+    """In the OpenAPI document, from where it can be sent."""
+
+    class Photo(Schema):
+        image: pl.Binary = Field(examples=[b"\x89PNG\xff"])
+
+    @svc.endpoint("/photos")
+    def photos(records_df: Photo.DataFrame) -> pl.Series:
+        return records_df["image"].bin.size()
+
+    with TestClient(photos) as started:
+        operation = started.get("/openapi.json").json()["paths"]["/photos"]["post"]
+        example = operation["requestBody"]["content"]["application/json"]["example"]
+        assert example == [{"image": "iVBOR/8="}]
+        assert started.post("/photos", json=example).json()["predictions"] == [5]
+
+
 def test_what_a_handler_cannot_be_given_is_refused_when_it_is_declared() -> None:
     """With what to write instead."""
     with pytest.raises(Declaration, match=r"column 'Cabin deck' of Passenger is String, and a matrix has numbers only"):

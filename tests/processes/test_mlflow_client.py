@@ -10,8 +10,10 @@ from typing import Annotated, Any
 import mlflow
 import mlflow.sklearn
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
+from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient as Api
 from sklearn.linear_model import LinearRegression
 
@@ -20,6 +22,7 @@ import base.service as svc
 import servers
 from base.artifacts.cache.load import resolve_latest
 from base.errors import Declaration, Misfit, NotFound, Unavailable
+from base.schema import Schema
 from base.testing import TestClient
 
 ROOT = Path(__file__).parent.parent.parent
@@ -130,6 +133,33 @@ def test_a_model_that_mlflow_logged_is_served_from_its_folder(tmp_path: Path, mo
         response = client.post(path.replace("{model_id}", logged.model_id), json=[{"x": 3}])
         assert client.post(path.replace("{model_id}", "linear"), json=[{"x": 3}]).status == 404
     assert response.json()["predictions"] == pytest.approx([6.0])
+
+
+def test_the_signature_of_a_logged_model_is_the_schema_of_its_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By each URI of MLflow; the handler gives the model the frame that it was fitted on."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    frame = pd.DataFrame({"petal width (cm)": [1.0, 2.0], "class": [0, 1]})
+    with mlflow.start_run() as run:
+        fitted = LinearRegression().fit(frame, [2.0, 4.0])
+        signature = infer_signature(frame)
+        logged = mlflow.sklearn.log_model(
+            fitted, name="linear", pip_requirements=["scikit-learn"], signature=signature, registered_model_name="linear"
+        )
+    uris = [logged.model_uri, f"runs:/{run.info.run_id}/linear", "models:/linear/1"]
+    schemas = [Schema.from_mlflow(uri) for uri in uris]
+    assert [dict(each.polars_schema()) for each in schemas] == [{"petal width (cm)": pl.Float64, "class": pl.Int64}] * 3
+    rows = schemas[0]
+
+    @svc.endpoint("/logged")
+    def predict(records_df: Annotated[pd.DataFrame, rows]) -> np.ndarray:
+        return fitted.predict(records_df)
+
+    with TestClient(predict) as client:
+        response = client.post("/logged", json=[{"petal width (cm)": 1, "class": 0}, {"petal width (cm)": 2, "class": 1}])
+        assert client.post("/logged", json=[{"petal width (cm)": 1}]).json()["errors"][0]["column"] == "class"
+    assert response.json()["predictions"] == pytest.approx([2.0, 4.0])
 
 
 def test_an_unreachable_server_means_try_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

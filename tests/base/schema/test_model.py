@@ -242,3 +242,22 @@ def test_an_example_that_does_not_fit_is_refused() -> None:
     """It would appear in the example request, which must work."""
     with pytest.raises(Declaration, match="the example 'many' is not a valid Int64"):
         of(it=Annotated[pl.Int64, Field(examples=["many"])]).example_rows()
+
+
+def test_examples_of_bytes_are_bytes() -> None:
+    """Also inside of lists and structs, of fields that several classes share, in a subclass, and where only the annotation has them."""
+    shared = Field(examples=[b"\x89PNG\xff", b"\xfe"])
+
+    class Photo(Schema):
+        image: pl.Binary = shared
+        copy: Annotated[bytes, pl.Binary, shared]
+        parts: Annotated[list[bytes], pl.List(pl.Binary)] = Field(examples=[[b"\xff", b""]])
+        named: Annotated[dict[str, bytes], pl.Struct({"it": pl.Binary})] = Field(examples=[{"it": b"\xff"}])
+
+    class Titled(Photo):
+        title: pl.String
+
+    row = {"image": b"\x89PNG\xff", "copy": b"\x89PNG\xff", "parts": [b"\xff", b""], "named": {"it": b"\xff"}}
+    assert Photo.example_rows(several=True) == [row, {**row, "image": b"\xfe", "copy": b"\xfe"}]
+    assert Titled.example_rows() == [{**row, "title": "text"}]
+    assert Photo.frame(Photo.example_batch())["image"].to_list() == [b"\x89PNG\xff"]
