@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import hypothesis
 import pytest
 
 import example_models
@@ -33,6 +34,9 @@ class Trained(NamedTuple):
 
 def pytest_configure() -> None:
     leaks.mark_this_process()
+    # Whether data is made quickly says something of the machine, and nothing of what is tested.
+    hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    hypothesis.settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ import pyarrow as pa
 from base.endpoint.context import Response
 from base.endpoint.response_rules import InvalidResponse, check_response
 from base.errors import BadResult
+from base.schema.json_forms import column_to_json
 
 RAW_REQUEST_SCHEMA = pa.schema([pa.field("body", pa.large_binary(), nullable=False)])
 RAW_RESPONSE_SCHEMA = pa.schema(
@@ -93,9 +95,25 @@ def encode_json(value: Any) -> bytes:
 
 
 def _encodable(value: Any) -> Any:
-    """Returns numbers and arrays of numpy, and series, as types that JSON has."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, pl.Series):
-        return value.to_list()
+    """Returns numbers, times and arrays of numpy, times of pandas, and series, as types that JSON has."""
+    match value:
+        case np.generic() | np.ndarray() if value.dtype.kind in "mM":
+            return _times(np.asarray(value))
+        case np.generic() | np.ndarray():
+            return value.tolist()
+        case pl.Series():
+            return column_to_json(value)
+        case dt.datetime() | dt.timedelta():  # of pandas, which are finer than those of Python
+            return value.isoformat() if value == value else None  # type: ignore[union-attr]  # noqa: PLR0124 - unlike NaT
     raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _times(values: np.ndarray) -> Any:
+    """Returns datetimes and durations of numpy as text, and NaT as null. Numpy itself makes integers of those that Python cannot hold."""
+    if values.ndim > 1:
+        return [_times(each) for each in values]
+    unit = np.datetime_data(values.dtype)[0]
+    found = column_to_json(pl.Series(values.reshape(-1))) if unit == "ns" else values.reshape(-1).tolist()
+    if any(isinstance(each, int) for each in found):
+        raise TypeError(f"{values.dtype} has no form in JSON")
+    return found if values.ndim else found[0]

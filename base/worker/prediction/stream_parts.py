@@ -12,6 +12,7 @@ from base.async_runner import AsyncRunner
 from base.endpoint.endpoint import Endpoint
 from base.endpoint.raw import encode_json, encode_part
 from base.errors import BadResult, PexdockError
+from base.schema.json_forms import records_of
 from base.schema.model import Schema
 from base.telemetry.recorder import HandlerMetrics
 from base.worker.prediction.handler_errors import HandlerErrorBoundary, propagate_cancellation
@@ -178,9 +179,9 @@ def _encode_lines(part: Any, schema: type[Schema] | None, *, is_raw: bool) -> by
     """Returns a line for each row of a frame; anything else is one line."""
     if is_raw and isinstance(part, bytes | bytearray | memoryview):
         raise BadResult("the handler yielded bytes, whose media type is not known: give it as @svc.endpoint(..., media_type=...)")
-    rows = [part]
+    rows: list[Any] = [part]
     if isinstance(part, dict) and (schema is not None or has_frames(part)):
-        rows = record_to_batch(part, schema).to_pylist()
+        rows = records_of(record_to_batch(part, schema))
     elif schema is not None or is_frame(part):
-        rows = result_to_batch(part, None, schema).to_pylist()
+        rows = records_of(result_to_batch(part, None, schema))
     return b"".join(encode_json(row) + b"\n" for row in rows)

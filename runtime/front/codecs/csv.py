@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from base.errors import Cell, Malformed
-from base.schema import spellings
+from base.schema import json_forms, spellings
 from base.schema.dtypes import wire_form
 from base.schema.wire import Column
 from runtime.front.codecs import json
@@ -284,8 +284,8 @@ _DIGITS_MAX = 1000
 
 def _to_text(column: pl.Series) -> pl.Series:
     if isinstance(column.dtype, pl.List | pl.Array | pl.Struct):
-        cells = [None if value is None else msgspec.json.encode(value).decode() for value in values.column_to_json(column)]
+        cells = [None if value is None else msgspec.json.encode(value).decode() for value in json_forms.column_to_json(column)]
         return pl.Series(column.name, cells, pl.String)
     if isinstance(column.dtype, pl.Null):
         return column.cast(pl.String)
-    return text.column_to_text(column)
+    return json_forms.column_to_text(column)

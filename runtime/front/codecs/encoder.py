@@ -24,11 +24,11 @@ from polars import CompatLevel
 
 from base.errors import BadResult, NotAcceptable, PexdockError
 from base.ipc.numeric_frames import NumericBatch
+from base.schema.json_forms import column_values, records_of
 from runtime.front.codecs import csv
 from runtime.front.codecs.accept import preferred_media_type
 from runtime.front.codecs.arrow.value_sizes import row_sizes
 from runtime.front.codecs.media_types import ARROW, CSV, JSON, NDJSON, NDJSON_ALIASES, PARQUET
-from runtime.front.codecs.values import json
 
 _SCALARS = ["prediction"]
 
@@ -236,15 +236,7 @@ def _predictions(batch: pa.RecordBatch | NumericBatch) -> list[object]:
     if isinstance(batch, NumericBatch):
         names, columns = batch.names, [np.asarray(column).tolist() for column in batch.columns]
         return columns[0] if names == _SCALARS else [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-    return _column(batch.column(0)) if batch.schema.names == _SCALARS else [*records_of(batch)]
-
-
-def records_of(batch: pa.RecordBatch) -> list[dict[str, object]]:
-    """Returns rows as records of values that JSON has."""
-    names = batch.schema.names
-    if not names:
-        return [{}] * batch.num_rows
-    return [dict(zip(names, row, strict=True)) for row in zip(*map(_column, batch.columns), strict=True)]
+    return column_values(batch.column(0)) if batch.schema.names == _SCALARS else [*records_of(batch)]
 
 
 def _record(batch: pa.RecordBatch) -> bytes:
@@ -255,22 +247,13 @@ def _record(batch: pa.RecordBatch) -> bytes:
         kind = column.type
         if (pt.is_list(kind) or pt.is_large_list(kind)) and not column.null_count:
             elements = pa.RecordBatch.from_arrays([column.flatten()], names=[name])
-            parts = (_column(each.column(0)) for each in divide_rows(elements))
+            parts = (column_values(each.column(0)) for each in divide_rows(elements))
             value = b"[%b]" % b",".join(msgspec.json.encode(each)[1:-1] for each in parts)
         else:
-            (decoded,) = _column(column)
+            (decoded,) = column_values(column)
             value = msgspec.json.encode(decoded)
         fields.append(b"%b:%b" % (msgspec.json.encode(name), value))
     return b"{%b}" % b",".join(fields)
-
-
-def _column(column: pa.Array) -> list[object]:  # type: ignore[type-arg]
-    kind = column.type
-    if pt.is_integer(kind) or pt.is_floating(kind) or pt.is_boolean(kind) or pt.is_string_view(kind):
-        return list(column.to_pylist())
-    series = pl.from_arrow(column)
-    assert isinstance(series, pl.Series)
-    return json.column_to_json(series)
 
 
 def _lines(batch: pa.RecordBatch) -> bytes:

@@ -15,8 +15,8 @@ import polars as pl
 import pyarrow as pa
 
 from base.schema.dtypes import as_instance, is_wide
+from base.schema.json_forms import column_to_json
 from base.schema.wire import Column, columns_from_arrow
-from runtime.front.codecs.values import json
 from runtime.front.codecs.values.mismatch import integer_bounds
 
 _DATE, _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}", r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
@@ -59,7 +59,7 @@ def column_schema(column: Column, docs: Mapping[str, Any], *, reply: bool) -> di
     """Returns the schema of a column's value, with its default if it has one."""
     found = {**value_schema(column.dtype, nullable=column.nullable, reply=reply), **docs}
     if not reply and column.default is not None:
-        default = json.column_to_json(column.default)[0]
+        default = column_to_json(column.default)[0]
         if msgspec.json.decode(msgspec.json.encode(default)) == default:  # JSON has no form for some floats
             found["default"] = default
     return found

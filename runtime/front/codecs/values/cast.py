@@ -12,6 +12,7 @@ import polars as pl
 
 from base.schema.constraints import shorten_value
 from base.schema.dtypes import as_instance, is_wide, wire_form
+from base.schema.json_forms import explode_lists
 from runtime.front.codecs.values import nested, text
 from runtime.front.codecs.values.mismatch import ValueMismatch, check_time_range, describe_expected, raise_mismatch, raise_mismatch_where
 
@@ -81,7 +82,7 @@ def _cast_lists(source: pl.Series, dtype: pl.List | pl.Array) -> pl.Series:
     if not isinstance(source.dtype, pl.List | pl.Array):
         first = int(source.is_not_null().arg_max() or 0)
         raise_mismatch(first, dtype, source[first])
-    lengths, null, flat = nested.explode_lists(source)
+    lengths, null, flat = explode_lists(source)
     if isinstance(dtype, pl.Array):
         wrong = (lengths != dtype.size) & ~null
         if wrong.any():

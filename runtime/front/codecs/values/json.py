@@ -10,7 +10,6 @@ import decimal
 import math
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -59,24 +58,6 @@ def parse_fraction(text: str) -> Decimal | float:
         return Decimal(text)
     except decimal.InvalidOperation:
         return float(text)
-
-
-def column_to_json(column: pl.Series) -> list[object]:
-    """Returns the column's values as JSON can hold them: text, numbers, lists and dicts. NaN and infinities stay floats."""
-    if isinstance(column.dtype, pl.List | pl.Array):
-        lengths, null, flat = nested.explode_lists(column)
-        elements = iter(column_to_json(flat))
-        # Elements are taken from one flat list, so rows must be built in order.
-        return [None if absent else [next(elements) for _ in range(length)] for length, absent in zip(lengths, null, strict=True)]
-    if isinstance(column.dtype, pl.Struct):
-        fields = column.struct.unnest()
-        names = fields.columns
-        rows = zip(*(column_to_json(field.alias("")) for field in fields), strict=True) if names else [()] * len(column)
-        return [None if absent else dict(zip(names, row, strict=True)) for absent, row in zip(column.is_null(), rows, strict=True)]
-    flat = texts.column_to_text(column)
-    if len(flat) <= _VALUES_AT_A_TIME:
-        return flat.to_list()
-    return list(chain.from_iterable(flat.slice(start, _VALUES_AT_A_TIME).to_list() for start in range(0, len(flat), _VALUES_AT_A_TIME)))
 
 
 def _check_types(values: Sequence[object], dtype: pl.DataType, kind: type) -> None:

@@ -5,21 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 from polars import CompatLevel
 
-Lengths = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-
-
-def explode_lists(column: pl.Series) -> tuple[Lengths, Mask, pl.Series]:
-    """Returns the length of each list (0 for a null), a mask of the null lists, and all elements one after the other."""
-    lists = column.arr.to_list() if isinstance(column.dtype, pl.Array) else column
-    lengths = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
-    flat = lists.explode(empty_as_null=False, keep_nulls=False)
-    return lengths, column.is_null().to_numpy(), flat
+from base.schema.json_forms import Lengths, Mask
 
 
 def build_lists(lengths: Lengths, null: Mask, flat: pl.Series, dtype: pl.List | pl.Array) -> pl.Series:

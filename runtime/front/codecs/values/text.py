@@ -132,23 +132,3 @@ def _durations(source: pl.Series, dtype: pl.Duration) -> pl.Series:
     sign = pl.when(pl.col("sign") == "-").then(-1).when(pl.col("sign").is_not_null()).then(1).cast(wide)  # null where nothing matched
     per_unit = 10 ** (9 - _DIGITS[dtype.time_unit])
     return parts.select((sign * total // per_unit).cast(pl.Int64, strict=False).cast(dtype).alias(source.name)).to_series()
-
-
-def column_to_text(column: pl.Series) -> pl.Series:
-    """Returns a column that is not nested as JSON and CSV can hold it: values without a type of their own there become text."""
-    match column.dtype:
-        case pl.Binary():
-            return column.bin.encode("base64")
-        case pl.Date():
-            return column.dt.to_string("%Y-%m-%d")
-        case pl.Time():
-            return column.dt.to_string("%H:%M:%S%.f")
-        case pl.Datetime(time_zone=None):
-            return column.dt.to_string("%Y-%m-%dT%H:%M:%S%.f")
-        case pl.Datetime():
-            return column.dt.convert_time_zone("UTC").dt.to_string("%Y-%m-%dT%H:%M:%S%.fZ")
-        case pl.Duration():
-            return column.dt.to_string("iso")
-        case pl.Decimal() | pl.Categorical() | pl.Enum():
-            return column.cast(pl.String)
-    return column
