@@ -24,4 +24,5 @@ def curl_command(address: str, endpoint: EndpointSpec) -> str | None:
         path = path.replace(f"{{{name}}}", quote(value, safe=""))
     query = f"?{urlencode(endpoint.example.query, doseq=True)}" if endpoint.example.query else ""
     rows = msgspec.json.encode(endpoint.example.rows).decode()
-    return shlex.join(["curl", "-s", f"{address}{path}{query}", "-H", "Content-Type: application/json", "-d", rows])
+    method = [] if endpoint.method == "POST" else ["-X", endpoint.method]
+    return shlex.join(["curl", "-s", *method, f"{address}{path}{query}", "-H", "Content-Type: application/json", "-d", rows])

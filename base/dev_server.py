@@ -268,7 +268,7 @@ class _Session:
             return
         address = "http://{}:{}".format(*name)
         self._on_serving(address)
-        lines = [f"serving at {address}", *(f"  POST {endpoint.path}" for endpoint in release.endpoints)]
+        lines = [f"serving at {address}", *(f"  {endpoint.method} {endpoint.path}" for endpoint in release.endpoints)]
         lines += [f"  {line}" for endpoint in release.endpoints if (line := curl_command(address, endpoint))]
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()

@@ -128,7 +128,19 @@ class TestClient:
         params: Mapping[str, Any] | None = None,
     ) -> TestResponse:
         """Posts `json`, or `content` unchanged, with the parameters `params`; a list gives each of its values, None leaves one out."""
-        with self.stream(path, json, content, headers, params) as streamed:
+        return self.request("POST", path, json, content, headers, params)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        json: Any = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> TestResponse:
+        """Sends a request as `post` does, to an endpoint with this method."""
+        with self._send(method, path, json, content, headers, params) as streamed:
             return TestResponse(streamed.status, streamed.headers, b"".join(streamed))
 
     def get(self, path: str) -> TestResponse:
@@ -145,9 +157,20 @@ class TestClient:
         params: Mapping[str, Any] | None = None,
     ) -> StreamedTestResponse:
         """Posts as `post` does, and returns the response before its body is complete. Leaving its `with` block early disconnects."""
+        return self._send("POST", path, json, content, headers, params)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        json: Any,
+        content: bytes | None,
+        headers: Mapping[str, str] | None,
+        params: Mapping[str, Any] | None,
+    ) -> StreamedTestResponse:
         body = jsonlib.dumps(json).encode() if content is None else content
         sent = {"content-type": "application/json", **{name.lower(): value for name, value in (headers or {}).items()}}
-        return self._request("POST", _with_query(path, params or {}), body, sent)
+        return self._request(method, _with_query(path, params or {}), body, sent)
 
     def _request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> StreamedTestResponse:
         connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=self._timeout_s)

@@ -40,6 +40,7 @@ _OF_RELEASES = (
     "EndpointSpec.job",
     "EndpointSpec.max_concurrency",
     "EndpointSpec.media_type",
+    "EndpointSpec.method",
     "EndpointSpec.query",
     "EndpointSpec.tables",
     "EndpointSpec.whole",

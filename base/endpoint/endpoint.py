@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, Literal, ParamSpec, TypeVar, get_arg
 from base.artifacts.config import CacheConfig
 from base.endpoint.call_plan import AvailableInputs, CallPlan, HandlerKind
 from base.endpoint.injection import plan_call
-from base.endpoint.path import parse_path, path_shape
+from base.endpoint.path import METHODS, parse_path, path_shape, routed_path
 from base.endpoint.response_rules import InvalidResponse, check_response
 from base.errors import Declaration
 from base.schema.annotations import evaluate_annotation
@@ -76,6 +76,7 @@ class Endpoint(Generic[P, R]):
         batched: False if each request is a call of its own, and the result may have any number of rows.
         job: True if each request becomes a job.
         group_by: The columns whose values divide the rows of a request into groups, each of which is a call; empty if there are none.
+        method: The method of its requests.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Endpoint(Generic[P, R]):
     batched: bool = True
     job: bool = False
     group_by: tuple[str, ...] = ()
+    method: str = "POST"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the handler and does nothing else."""
@@ -109,8 +111,8 @@ class Endpoint(Generic[P, R]):
 
     @property
     def path_shape(self) -> str:
-        """Returns the path without the names in it. Two endpoints of one shape would answer the same requests."""
-        return path_shape(self.path)
+        """Returns method and path without the names in it. Two endpoints of one shape would answer the same requests."""
+        return routed_path(self.method, path_shape(self.path))
 
     @property
     def unbatched(self) -> bool:
@@ -135,6 +137,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
     batched: bool = True,
     job: bool = False,
     group_by: Sequence[str] | None = None,
+    method: Literal["POST", "PUT", "DELETE"] = "POST",
 ) -> Callable[[Callable[P, R]], Endpoint[P, R]]:
     """Makes an `Endpoint` from a handler.
 
@@ -166,6 +169,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
         group_by: Names of columns. The handler is called once for each group of rows with equal values in them, of one request, perhaps on
             several workers at the same time. It may return any number of rows, or one row as a dict; the columns of the group are added.
             A group that fails is reported, and the others are answered (see `base.schema.groups`).
+        method: The method of the requests. Endpoints with one path may have different methods.
 
     Raises:
         Declaration: The declaration cannot work; the message says what to change.
@@ -177,6 +181,8 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
         for flag, value in {"batched": batched, "job": job, "raw": raw, "warm_up": warm_up, "retry": retry}.items():
             if not isinstance(value, bool):
                 raise Declaration(f"endpoint {name}: {flag} is {value!r}; use True or False")
+        if method not in METHODS:
+            raise Declaration(f"endpoint {name}: method is {method!r}; use one of {', '.join(METHODS)}")
         normal_path, parameters = parse_path(path)
         _check_cache(name, parameters, cache_config, validate_artifact_params)
         annotations = _annotations(name, handler, local)
@@ -224,6 +230,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             batched=batched and not groups,
             group_by=groups,
             job=job,
+            method=method,
         )
 
     return make

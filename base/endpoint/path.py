@@ -11,6 +11,9 @@ _LITERAL = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 """A path segment that needs no percent-encoding (RFC 3986, pchar)."""
 _PLACEHOLDER = re.compile(r"\{(.*)\}")
 
+METHODS = ("POST", "PUT", "DELETE")
+"""Methods that an endpoint may have."""
+
 RESERVED = frozenset({"livez", "readyz", "metrics", "docs", "openapi.json", "v2", "jobs"})
 """First segments of the front door's own paths."""
 
@@ -39,6 +42,11 @@ def parse_path(path: str) -> tuple[str, tuple[str, ...]]:
     if len(set(names)) < len(names):
         raise Declaration(f"path {path!r} has the same parameter twice; give each its own name")
     return normal, tuple(names)
+
+
+def routed_path(method: str, path: str) -> str:
+    """Returns the path by which a route is found: `/a` for POST, and `PUT/a` for PUT, which no client can send as a path."""
+    return path if method == "POST" else f"{method}{path}"
 
 
 @lru_cache(4096)

@@ -62,6 +62,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
         job: Each request becomes a job.
         group_by: The columns whose values divide the rows of a request into groups; a batch may hold some of its groups.
         tables: The worker reads frames with the flag TABLE and segments that are files, and streams Arrow to a client that accepts it.
+        method: The method of its requests.
     """
 
     name: str
@@ -89,6 +90,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     job: bool = False
     group_by: list[str] = []
     tables: bool = False
+    method: str = "POST"
 
 
 class ReleaseSpec(msgspec.Struct, frozen=True):

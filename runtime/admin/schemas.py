@@ -88,6 +88,7 @@ class EndpointDetail(msgspec.Struct, frozen=True, kw_only=True):
     output_schema: bytes | None
     query: dict[str, dict[str, Any]] = {}
     batched: bool = True
+    method: str = "POST"
 
 
 class WorkerDetail(msgspec.Struct, frozen=True):

@@ -31,7 +31,7 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         id: Its id.
         state: Its state.
         model: Name of the model.
-        target: Path and query of the endpoint.
+        target: Path and query of the endpoint, behind the method if that is not POST.
         priority: 0 goes before 1, and so on to 7.
         place: Place in the queue, from 1 for the next one; only of a queued job.
         fraction: Progress from 0 to 1, if the handler has told it.
@@ -91,11 +91,12 @@ def job_document(job: Job, *, place: int | None = None, client: str = "") -> Job
         place: Its place in the queue; None unless it is queued.
         client: The client to name; empty in documents for clients.
     """
+    method, _, path = job.submission.target.partition("/")
     return JobDocument(
         id=job.id,
         state=job.state,
         model=job.submission.model,
-        target=job.submission.target,
+        target=f"{method} /{path}".strip(),
         priority=job.submission.priority,
         place=place,
         fraction=job.fraction,

@@ -65,7 +65,7 @@ def _endpoint_lines(endpoint: EndpointDetail) -> Iterator[str]:
     limits = (
         f"batches of up to {endpoint.batch_max_rows} rows, within {endpoint.batch_max_delay_ms} ms" if endpoint.batched else "unbatched"
     )
-    yield f"POST {endpoint.path}  ({endpoint.name}; {limits})"
+    yield f"{endpoint.method} {endpoint.path}  ({endpoint.name}; {limits})"
     if endpoint.text:
         yield f"    {endpoint.text.splitlines()[0]}"
     if endpoint.query:

@@ -70,8 +70,12 @@ class AsgiApp:
             if page is not None and is_job:
                 await self._answer_jobs(page, scope, receive, send, request_id)
                 return
-            target = service.routes.route(scope["raw_path"], scope["query_string"]) if page is None else None
+            if page is None:
+                target = service.routes.route_request(scope["method"], scope["raw_path"], scope["query_string"])
             if target is None:
+                if page is None and (methods := service.routes.methods_at(scope["raw_path"])):
+                    await send_response(send, method_not_allowed_response(request_id, ", ".join(methods)))
+                    return
                 raise NotFound("no endpoint has this path; GET /docs lists those that are served")
             await self._predict(target, scope, receive, send, request_id)
         except PexdockError as exc:
@@ -86,9 +90,6 @@ class AsgiApp:
             await send_response(send, service.refusal(error, request_id, target))
 
     async def _predict(self, target: Target, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        if scope["method"] != "POST":
-            await send_response(send, method_not_allowed_response(request_id))
-            return
         service = self._service
         headers = combine_headers(scope["headers"])
         if self.jobs is not None and (target.endpoint.spec.job or b"prefer" in headers):

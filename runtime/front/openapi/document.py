@@ -39,7 +39,7 @@ def add_releases(document: dict[str, Any], releases: Iterable[ReleaseSpec], *, h
             operation = make_operation(release, endpoint, name)
             if has_jobs:
                 add_to_operation(operation, endpoint)
-            document["paths"][endpoint.path] = {"post": operation}
+            document["paths"].setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     return document
 
 

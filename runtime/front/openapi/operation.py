@@ -49,7 +49,7 @@ def make_operation(release: ReleaseSpec, endpoint: EndpointSpec, name: str) -> d
             *(_query_parameter(endpoint, name, repeats=repeats) for name, repeats in endpoint.query.items()),
             *request_headers.parameter_references(grouped=bool(endpoint.group_by)),
         ],
-        "requestBody": {"required": True, "content": _raw() if endpoint.raw else _request(endpoint, name)},
+        **({} if endpoint.raw and endpoint.method == "DELETE" else _body(endpoint, name)),
         "responses": {**_ok(endpoint), **problem_schemas.response_references(_excluded(endpoint))},
     }
 
@@ -70,6 +70,10 @@ def request_row_schema(endpoint: EndpointSpec) -> dict[str, Any]:
         return {"type": "object", "description": "any fields; all values of a column must have the same type"}
     schema = pa.ipc.read_schema(pa.py_buffer(endpoint.input_schema))
     return row_schema(schema, endpoint.docs.input, reply=False, closed=endpoint.unexpected == "reject")
+
+
+def _body(endpoint: EndpointSpec, name: str) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": _raw() if endpoint.raw else _request(endpoint, name)}}
 
 
 def _raw() -> dict[str, Any]:

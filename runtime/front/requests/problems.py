@@ -67,9 +67,9 @@ def log_failed_groups(worst: PexdockError, request_id: str, failed: int, groups:
         log.warning("request %s: %d of %d groups failed: %s%s", request_id, failed, groups, worst.code, _unlogged_detail(worst))
 
 
-def method_not_allowed_response(request_id: str, what: str = "endpoints only accept", allowed: str = "POST") -> HttpResponse:
+def method_not_allowed_response(request_id: str, allowed: str) -> HttpResponse:
     """Returns the response to a method that this path does not accept."""
-    return _response(problems.method_not_allowed(f"{what} {allowed}", allowed, request_id), request_id)
+    return _response(problems.method_not_allowed(f"this path only accepts {allowed}", allowed, request_id), request_id)
 
 
 def range_not_satisfiable_response(size: int, request_id: str) -> HttpResponse:

@@ -28,16 +28,22 @@ class _Node(Generic[T]):
 
 
 class PathTrie(Generic[T]):
-    """A tree of path segments. A literal segment wins over a parameter, and a trailing slash makes no difference."""
+    """A tree of path segments for each method. A literal segment wins over a parameter, and a trailing slash makes no difference."""
 
     def __init__(self) -> None:
-        self._root: _Node[T] = _Node()
+        self._roots: dict[bytes, _Node[T]] = {}
         self._slashes_max = 0
 
     def add_path(self, path: str, target: T) -> None:
-        """Adds a path, in which `{name}` matches one whole segment. It replaces a path of the same shape."""
-        node, names = self._root, []
-        for segment in path.strip("/").split("/"):
+        """Adds a path, in which `{name}` matches one whole segment. It replaces a path of the same shape.
+
+        Args:
+            path: The path, behind the method if that is not POST (`base.endpoint.path.routed_path`).
+            target: What the path leads to.
+        """
+        method, *segments = path.rstrip("/").split("/")
+        node, names = self._roots.setdefault(method.encode(), _Node()), []
+        for segment in segments:
             if segment.startswith("{"):
                 names.append(segment[1:-1])
                 node.parameter = node.parameter or _Node()
@@ -48,14 +54,15 @@ class PathTrie(Generic[T]):
         self._slashes_max = max(self._slashes_max, path.count("/") + 1)
 
     def match(self, raw_path: bytes) -> Match[T] | None:
-        """Returns the match of a path, as received or in its canonical form; None if no endpoint has such a path.
+        """Returns the match of a path behind its method, as received or in its canonical form; None if no endpoint has such a path.
 
         Raises:
             Misfit: The value of a parameter is empty, or could lead to another place in a file system.
         """
         if raw_path.count(b"/") > self._slashes_max:  # a client can send a path of many thousand segments
             return None
-        found = self._walk(self._root, split_path(raw_path), 0, [])
+        root = self._roots.get(raw_path.partition(b"/")[0])
+        found = None if root is None else self._walk(root, split_path(raw_path), 0, [])
         if found is None:
             return None
         node, values = found

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from packaging.utils import canonicalize_name
 
+from base.endpoint.path import METHODS, routed_path
 from base.errors import NotFound, Unavailable
 from base.ipc.front_door_control import ReservedPath, RoutingTable, SplitSpec
 from base.ipc.release_spec import ReleaseSpec
@@ -63,7 +64,7 @@ class RouteTable:
         self._paths_known = table.paths_known
         self._trie = PathTrie()
         for endpoint in self._endpoints():
-            self._trie.add_path(endpoint.spec.path, endpoint)
+            self._trie.add_path(routed_path(endpoint.spec.method, endpoint.spec.path), endpoint)
         for reserved in table.reserved:
             self._trie.add_path(reserved.path, reserved)
 
@@ -83,8 +84,8 @@ class RouteTable:
             split = self._splits.get(first)
             paths: set[str] = set()
             for release in [first] if split is None else split.weighted:
-                added = [each for each in release.spec.endpoints if each.path not in paths]
-                paths |= {each.path for each in added}
+                added = [each for each in release.spec.endpoints if routed_path(each.method, each.path) not in paths]
+                paths |= {routed_path(each.method, each.path) for each in added}
                 specs.append(msgspec.structs.replace(release.spec, endpoints=added))
         return specs
 
@@ -101,6 +102,10 @@ class RouteTable:
 
     def route(self, raw_path: bytes, query: bytes = b"") -> Target | None:
         """Returns the target of a path and a query as received; None if no endpoint has such a path.
+
+        Args:
+            raw_path: The path, behind the method if that is not POST (`base.endpoint.path.routed_path`).
+            query: The query.
 
         Raises:
             Misfit, TooLarge: A parameter has an invalid value.
@@ -120,6 +125,18 @@ class RouteTable:
         if with_query is None and (with_query := self._make_target(target.path, query)) is not None:
             self._cache_target(url, with_query)
         return with_query
+
+    def route_request(self, method: str, raw_path: bytes, query: bytes) -> Target | None:
+        """Returns the target of a request with this method, as `route`."""
+        return self.route(raw_path if method == "POST" else method.encode() + raw_path, query)
+
+    def methods_at(self, raw_path: bytes) -> list[str]:
+        """Returns the methods with which endpoints have a path as received.
+
+        Raises:
+            Misfit, TooLarge, Unavailable: As `route`.
+        """
+        return [method for method in METHODS if self.route_request(method, raw_path, b"") is not None]
 
     def _make_target(self, path: bytes, query: bytes = b"") -> Target | None:
         match = self._trie.match(path)

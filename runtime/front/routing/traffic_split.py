@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from base.endpoint.path import routed_path
 from base.errors import NotFound
 from base.ipc.front_door_control import SplitSpec
 from runtime.front.requests.endpoint import ServedEndpoint, ServedRelease
@@ -100,5 +101,5 @@ class TrafficSplit:
 def _path_trie(release: ServedRelease) -> PathTrie[ServedEndpoint]:
     trie: PathTrie[ServedEndpoint] = PathTrie()
     for endpoint in release.endpoints:
-        trie.add_path(endpoint.spec.path, endpoint)
+        trie.add_path(routed_path(endpoint.spec.method, endpoint.spec.path), endpoint)
     return trie

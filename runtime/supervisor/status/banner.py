@@ -35,4 +35,4 @@ def announce(state: State, routes: Iterable[Route]) -> str:
 
 
 def _paths(route: Route) -> str:
-    return ", ".join(f"POST {endpoint.path}" for endpoint in route.release.endpoints)
+    return ", ".join(f"{endpoint.method} {endpoint.path}" for endpoint in route.release.endpoints)

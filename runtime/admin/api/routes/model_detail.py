@@ -64,4 +64,5 @@ def endpoint_detail(spec: EndpointSpec) -> EndpointDetail:
         output_schema=spec.output_schema,
         query={name: spec.docs.query.get(name, {}) for name in spec.query},
         batched=not (spec.whole or spec.unbatched),
+        method=spec.method,
     )

@@ -139,7 +139,7 @@ class JobResource:
                     await self._events.send(call.client, _known(job_id), headers, call.request_id, call.receive, call.send)
             case [_, *below] if (allowed := _ALLOWED.get(tuple(below[1:]))) is not None:
                 allowed = allowed if below else "GET, HEAD"
-                await send_response(call.send, method_not_allowed_response(call.request_id, "this path only accepts", allowed))
+                await send_response(call.send, method_not_allowed_response(call.request_id, allowed))
             case _:
                 raise NotFound("jobs have no such path; GET /openapi.json lists all paths")
 
@@ -185,7 +185,8 @@ class JobResource:
             raise Malformed("the query does not name an endpoint; send PUT /jobs/ID?path=/ENDPOINT, and its parameters after that")
         path, _, own_query = unquote_to_bytes(field[1]).partition(b"?")
         rest = (query[: field.start()], query[field.end() :].removeprefix(b"&" if field.start() == 0 else b""))
-        target = None if page_of(path) else self._routes.route(path, b"&".join(filter(None, (own_query, b"".join(rest)))))
+        is_path = path.startswith(b"/") and page_of(path) is None  # behind a method, it would lead to an endpoint with that method
+        target = self._routes.route(path, b"&".join(filter(None, (own_query, b"".join(rest))))) if is_path else None
         if target is None:
             raise NotFound("no endpoint has the path that the query names; GET /docs lists those that are served")
         await self.accept(call, target, parse_prefer(headers.get(b"prefer", b"")), job_id)
