@@ -13,31 +13,31 @@
 
 | endpoint | does |
 |---|---|
-| `/forecast/fit` | fits once for equal tables and parameters, under an id that is their digest |
-| `/forecast/fit/{context_id}` | fits under the client's id, unless its newest version was fitted on the same |
-| `/forecast/predict/{context_id}` | predicts with the newest version, which each worker loads once |
-| `/forecast/delete/{context_id}` | deletes all versions |
+| `POST /forecast/fit` | fits once for equal tables and parameters, under an id that is their digest |
+| `PUT /forecast/contexts/{context_id}` | fits under the client's id, unless its newest version was fitted on the same |
+| `POST /forecast/predict/{context_id}` | predicts with the newest version, which each worker loads once |
+| `DELETE /forecast/contexts/{context_id}` | deletes all versions |
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-import polars as pl
-
 from base.artifacts.config import CacheConfig
 from base.contexts.digest import digest_of
 from base.contexts.store import CONTEXT, ContextStore, ContextVersion, store_of
 from base.endpoint.call_plan import HandlerKind
+from base.endpoint.context import Context, Request, Response
 from base.endpoint.endpoint import Endpoint, endpoint
 from base.endpoint.path import parse_path
-from base.errors import Declaration, NotFound
+from base.errors import DeadlineExceeded, Declaration, NotFound, Unavailable
 from base.schema.annotations import evaluate_annotation
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,13 +78,14 @@ class Contexts:
         cache: Mapping[str, Any] | None = None,
     ) -> None:
         self._path, self._names = parse_path(path)
+        self._resource = f"{self._path}/contexts/{{{CONTEXT}}}"
         if keep_versions < 1:
             raise Declaration(f"contexts {path}: keep_versions is {keep_versions}; use at least 1")
         try:
             self._store: ContextStore = store_of(client, None if max_age is None else max_age.total_seconds())
             self._cache = CacheConfig(
                 client=self._store,
-                load_model=load_model,
+                load_model=functools.partial(_load, load_model),
                 interval=refresh,
                 jitter=refresh / 5,
                 evict_missing=True,
@@ -111,9 +112,9 @@ class Contexts:
         def declare(handler: F) -> F:
             if HandlerKind.detect(handler) is not HandlerKind.FUNCTION:
                 raise Declaration(f"contexts {self._path}: fit must be a plain function; `async def` and `yield` are for predict")
-            for end, names in (("", self._names), (f"/{{{CONTEXT}}}", (*self._names, CONTEXT))):
+            for method, path, names in (("POST", f"{self._path}/fit", self._names), ("PUT", self._resource, (*self._names, CONTEXT))):
                 fit = _Fit(self._store, handler, local, names, self._version, self._save)
-                self._add(fit.endpoint(f"{self._path}/fit{end}", settings))
+                self._add(fit.endpoint(path, {"method": method, **settings}))
             self._add(self._delete_endpoint())
             return handler
 
@@ -136,26 +137,25 @@ class Contexts:
         return declare
 
     def _add(self, made: Endpoint[..., Any]) -> None:
-        if any(each.path == made.path for each in self.endpoints):
+        if any(each.path_shape == made.path_shape for each in self.endpoints):
             raise Declaration(f"contexts {self._path}: it has an endpoint {made.path} already; declare fit and predict once each")
         self.endpoints.append(made)
 
-    def _save(self, parameters: Mapping[str, str], digest: str, model: Any) -> tuple[ContextVersion, int]:
+    def _save(self, parameters: Mapping[str, str], digest: str, model: Any) -> tuple[ContextVersion, int | None]:
         return self._store.save(parameters, digest, functools.partial(self._save_model, model), self._keep)
 
     def _delete_endpoint(self) -> Endpoint[..., Any]:
         store = self._store
 
-        def delete(records_df: pl.DataFrame, **parameters: str) -> dict[str, Any]:  # noqa: ARG001 - a request has rows, if only none
-            """Deletes a context. The rows of the request are ignored."""
+        def delete(request: Request, **parameters: str) -> Response:  # noqa: ARG001 - which has no body
+            """Deletes a context."""
             if not store.delete(parameters):
                 raise NotFound(f"there is no context {parameters[CONTEXT]!r}")
-            return {CONTEXT: parameters[CONTEXT], "deleted": True}
+            return Response(b"", "", 204)
 
-        signature = inspect.signature(delete)
-        given = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        resolved = _with_signature(delete, delete, signature.replace(parameters=[*given, *_texts((*self._names, CONTEXT))]))
-        return endpoint(f"{self._path}/delete/{{{CONTEXT}}}", batched=False, warm_up=False)(resolved)
+        request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)
+        signature = inspect.Signature([request, *_texts((*self._names, CONTEXT))])
+        return endpoint(self._resource, raw=True, method="DELETE")(_with_signature(delete, delete, signature))
 
 
 class _Fit:
@@ -177,7 +177,7 @@ class _Fit:
         local: Mapping[str, object],
         names: tuple[str, ...],
         version: str,
-        save: Callable[[Mapping[str, str], str, Any], tuple[ContextVersion, int]],
+        save: Callable[[Mapping[str, str], str, Any], tuple[ContextVersion, int | None]],
     ) -> None:
         self._store = store
         self._handler = handler
@@ -217,9 +217,41 @@ class _Fit:
             newest = self._store.newest(parameters)
             if newest is not None and newest.digest == digest:
                 return _described(parameters, newest, fitted=False)
+            watched = {name: _WatchedContext(**vars(each)) for name, each in given.items() if isinstance(each, Context)}
+            arguments.arguments.update(watched)
             model = self._handler(*arguments.args, **arguments.kwargs)
+            if any(each.noticed for each in watched.values()):
+                # What it returns then may be half of a model.
+                raise DeadlineExceeded("the fit was cancelled, or ran out of time; nothing was stored")
             version, size_bytes = self._save(parameters, digest, model)
-        return {**_described(parameters, version, fitted=True), "bytes": size_bytes}
+        described = _described(parameters, version, fitted=size_bytes is not None)
+        return described if size_bytes is None else {**described, "bytes": size_bytes}
+
+
+class _WatchedContext(Context):
+    """A context that notes whether the handler has learned that nobody wants its result.
+
+    Attributes:
+        noticed: Whether it has.
+    """
+
+    noticed = False
+
+    def cancelled(self) -> bool:
+        """Returns whether nobody wants the result, see `Context.cancelled`."""
+        if found := super().cancelled():
+            object.__setattr__(self, "noticed", True)
+        return found
+
+
+def _load(load_model: Callable[[str], Any], path: str) -> Any:
+    """Returns the fitted object in a file, which may be deleted meanwhile."""
+    try:
+        return load_model(path)
+    except OSError as exc:
+        if os.path.exists(path):  # noqa: PTH110 - the path is text
+            raise
+        raise Unavailable("the context was replaced while it was loaded; try again") from exc
 
 
 def _described(parameters: Mapping[str, str], version: ContextVersion, *, fitted: bool) -> dict[str, Any]:

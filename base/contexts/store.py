@@ -13,18 +13,28 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from base.artifacts.clients.downloads import cache_folder
 from base.artifacts.clients.protocol import Artifact, StoringClient
-from base.errors import BadResult, Cell, Misfit, NotFound
+from base.errors import BadResult, Cell, Misfit, NotFound, Unavailable
 
 CONTEXT, VERSION = "context_id", "version"
 
 ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_NAME_MAX_BYTES = 200
+"""Bytes of a parameter. A file system takes 255 of them as a name, with what a template and an unfinished copy add."""
+
+_LOOKS = 5
+"""Number of times that the newest version is looked for, if it is deleted as soon as it is found."""
+
+_SWEEP_S = 600.0
+"""Interval at which a worker looks for contexts of all names that are too old, in seconds. It reads the whole list."""
+
 _VERSION = re.compile(r"(\d{13})-([0-9a-f]{32})")
 
 
@@ -63,6 +73,7 @@ class ContextStore:
         self._client = client
         self._max_age_s = max_age_s
         self._wall = wall
+        self._swept_s = 0.0
         self.parameters: Sequence[str] = tuple(name for name in client.parameters if name != VERSION)
 
     def locate(self, parameters: Mapping[str, str]) -> Artifact:
@@ -73,10 +84,13 @@ class ContextStore:
             Misfit: The id is not allowed.
             Unavailable: The store cannot be reached.
         """
-        newest = self.newest(parameters)
-        if newest is None:
-            raise NotFound(f"there is no context {parameters[CONTEXT]!r}; fit it first")
-        return self._client.locate({**parameters, VERSION: str(newest)})
+        for _ in range(_LOOKS):
+            newest = self.newest(parameters)
+            if newest is None:
+                break
+            with suppress(NotFound):  # it was deleted meanwhile, and a newer one may be there
+                return self._client.locate({**parameters, VERSION: str(newest)})
+        raise NotFound(f"there is no context {parameters[CONTEXT]!r}; fit it first")
 
     def list(self) -> list[dict[str, str]]:
         """Returns the parameters of all contexts, the last fitted first."""
@@ -94,17 +108,24 @@ class ContextStore:
             Misfit: The id is not allowed.
             Unavailable: The store cannot be reached.
         """
-        require_id(parameters[CONTEXT])
-        return max((version for each in self._client.find(parameters) if (version := self._usable(each))), default=None)
+        require_names(parameters)
+        return max(self._usable_versions(parameters), default=None)
 
-    def save(self, parameters: Mapping[str, str], digest: str, write: Callable[[Path], object], keep: int) -> tuple[ContextVersion, int]:
-        """Stores a new version, and deletes all but the `keep` newest ones. Returns the version and its bytes.
+    def save(
+        self, parameters: Mapping[str, str], digest: str, write: Callable[[Path], object], keep: int
+    ) -> tuple[ContextVersion, int | None]:
+        """Stores a new version, and deletes all but the `keep` newest ones.
+
+        Another machine may store an equal fit at the same time. Then one of them stays: the first one that both can see.
 
         Args:
             parameters: Those of the context.
             digest: Digest of what was fitted on.
             write: Writes the fitted object to the file whose path it gets.
             keep: Number of versions that stay.
+
+        Returns:
+            The version, and its bytes; None in place of the bytes if it is the equal version of another machine.
 
         Raises:
             BadResult: `write` has not written one file.
@@ -116,13 +137,19 @@ class ContextStore:
             if not file.is_file():
                 raise BadResult("save_model must write one file at the path that it gets; pack a folder into one file")
             newest = self.newest(parameters)
+            if newest is not None and newest.digest == digest:
+                return newest, None
             now_ms = int(self._wall() * 1000)
             version = ContextVersion(now_ms if newest is None else max(now_ms, newest.created_ms + 1), digest)  # whatever the clock does
             size_bytes = file.stat().st_size
             self._client.store({**parameters, VERSION: str(version)}, file)
-        for name in sorted(self._versions(parameters), reverse=True)[keep:]:
-            self._client.delete({**parameters, VERSION: str(name)})
-        return version, size_bytes
+        equal = [*takewhile(lambda each: each.digest == digest, sorted(self._usable_versions(parameters), reverse=True))]
+        first = equal[-1] if equal else version  # which a newer fit has replaced already, or a client has deleted
+        surplus = equal[:-1]
+        for each in [*surplus, *sorted(self._versions(parameters).difference(surplus), reverse=True)[keep:]]:
+            self._client.delete({**parameters, VERSION: str(each)})
+        self._sweep()
+        return first, size_bytes if first == version else None
 
     def delete(self, parameters: Mapping[str, str]) -> bool:
         """Deletes all versions of a context. Returns False if there was none.
@@ -131,7 +158,7 @@ class ContextStore:
             Misfit: The id is not allowed.
             Unavailable: The store cannot be reached.
         """
-        require_id(parameters[CONTEXT])
+        require_names(parameters)
         versions = sorted(self._versions(parameters))  # the newest last, so that an older one never takes its place for long
         for version in versions:
             self._client.delete({**parameters, VERSION: str(version)})
@@ -155,22 +182,43 @@ class ContextStore:
         version = ContextVersion.parse(found[VERSION])
         if version is None or ID.fullmatch(found[CONTEXT]) is None:
             return None
-        is_old = self._max_age_s is not None and self._wall() - version.created_ms / 1000 > self._max_age_s
-        return None if is_old else version
+        return None if self._is_old(version) else version
+
+    def _is_old(self, version: ContextVersion) -> bool:
+        return self._max_age_s is not None and self._wall() - version.created_ms / 1000 > self._max_age_s
+
+    def _usable_versions(self, parameters: Mapping[str, str]) -> set[ContextVersion]:
+        return {version for each in self._client.find(parameters) if (version := self._usable(each))}
+
+    def _sweep(self) -> None:
+        """Deletes the versions of all contexts that are too old, from time to time."""
+        if self._max_age_s is None or abs(self._wall() - self._swept_s) < _SWEEP_S:
+            return
+        self._swept_s = self._wall()
+        with suppress(Unavailable):  # what was fitted is stored
+            for each in self._client.list():
+                version = ContextVersion.parse(each[VERSION])
+                if version is not None and self._is_old(version):
+                    self._client.delete(each)
 
     def _versions(self, parameters: Mapping[str, str]) -> set[ContextVersion]:
         return {version for each in self._client.find(parameters) if (version := ContextVersion.parse(each[VERSION]))}
 
 
-def require_id(text: str) -> None:
-    """Checks the id of a context.
+def require_names(parameters: Mapping[str, str]) -> None:
+    """Checks the id of a context, and the length of the other parameters of its path. What else these must not have, the client checks.
 
     Raises:
-        Misfit: It is not allowed.
+        Misfit: One is not allowed.
     """
-    if ID.fullmatch(text) is None:
-        reason = "must have 1 to 128 letters, digits, '_', '-' or '.', and not begin with '.'"
-        raise Misfit(f"{CONTEXT} {reason}", cells=[Cell(None, CONTEXT, reason)])
+    for name, text in parameters.items():
+        reason = ""
+        if name == CONTEXT and ID.fullmatch(text) is None:
+            reason = "must have 1 to 128 letters, digits, '_', '-' or '.', and not begin with '.'"
+        elif len(text.encode(errors="surrogatepass")) > _NAME_MAX_BYTES:
+            reason = f"must have at most {_NAME_MAX_BYTES} bytes"
+        if reason:
+            raise Misfit(f"{name} {reason}", cells=[Cell(None, name, reason)])
 
 
 def _lock(path: Path) -> int:

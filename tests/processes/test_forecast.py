@@ -89,11 +89,11 @@ def test_files_have_the_same_result(supervised: Supervised, history: Path, expec
 
 def test_a_context_gives_the_same_steps(client: httpx.Client, history: Path, expected: pl.DataFrame) -> None:
     """For rows that ask for single steps, without the short series, which it refuses to fit."""
-    refused = client.post("/forecast/fit/shops", content=history.read_bytes(), headers={"content-type": PARQUET})
+    refused = client.put("/forecast/contexts/shops", content=history.read_bytes(), headers={"content-type": PARQUET})
     assert (refused.status_code, refused.json()["errors"][0]["reason"]) == (422, f"series short: {SHORT}")
     rows = io.BytesIO()
     pl.read_parquet(history).filter(pl.col("series") != "short").write_parquet(rows)
-    fitted = client.post("/forecast/fit/shops", content=rows.getvalue(), headers={"content-type": PARQUET})
+    fitted = client.put("/forecast/contexts/shops", content=rows.getvalue(), headers={"content-type": PARQUET})
     assert fitted.json()["predictions"]["fitted"], fitted.text
     holidays = generate(1)["holiday"][84:94].to_list()
     asked = [{"series": "shop-00007", "step": step + 1, "holiday": holiday} for step, holiday in enumerate(holidays)]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _HEADER = re.compile(r"([A-Za-z-]+): (.*)")
-_REQUEST = "POST "
+_REQUEST = re.compile(r"(POST|PUT|DELETE) ")
 _ANSWER = "→ "
 
 
@@ -19,11 +19,13 @@ class Exchange(NamedTuple):
 
     Attributes:
         line: Line of the guide, from 1.
+        method: Method of the request.
         status: Status, such as 200.
         answer: Body as the guide shows it, without its last line break; empty if it shows none.
     """
 
     line: int
+    method: str
     path: str
     headers: dict[str, str]
     body: str
@@ -47,7 +49,7 @@ def program(markdown: str) -> str:
 def exchanges(markdown: str) -> Iterator[Exchange]:
     """Returns every request that is shown, in order.
 
-    An exchange is `POST`, a path and the body; lines of headers, then more lines of the body; `→`, which may be in the first line, the
+    An exchange is a method, a path and the body; lines of headers, then more lines of the body; `→`, which may be in the first line, the
     status and the response; more lines of the response.
 
     Raises:
@@ -55,9 +57,9 @@ def exchanges(markdown: str) -> Iterator[Exchange]:
     """
     for first, block in blocks(markdown, "http"):
         lines = block.splitlines()
-        starts = [number for number, text in enumerate(lines) if text.startswith(_REQUEST)]
+        starts = [number for number, text in enumerate(lines) if _REQUEST.match(text)]
         if not starts or starts[0] != 0:
-            raise ValueError(f"line {first}: an exchange begins with {_REQUEST}")
+            raise ValueError(f"line {first}: an exchange begins with a method")
         for start, end in pairwise([*starts, len(lines)]):
             yield _exchange(first + start, [*lines[start].replace(f" {_ANSWER}", f"\n{_ANSWER}").splitlines(), *lines[start + 1 : end]])
 
@@ -66,14 +68,15 @@ def _exchange(line: int, lines: list[str]) -> Exchange:
     arrows = [number for number, text in enumerate(lines) if text.startswith(_ANSWER)]
     if len(arrows) != 1:
         raise ValueError(f"line {line}: an exchange has one answer")
-    path, _, body = lines[0].removeprefix(_REQUEST).partition(" ")
+    method, _, rest_of_line = lines[0].partition(" ")
+    path, _, body = rest_of_line.partition(" ")
     status, _, answer = lines[arrows[0]].removeprefix(_ANSWER).partition(" ")
     headers: dict[str, str] = {}
     rest = lines[1 : arrows[0]]
     while rest and (found := _HEADER.fullmatch(rest[0])):
         headers[found[1].lower()] = found[2]
         rest = rest[1:]
-    return Exchange(line, path, headers, _text([body, *rest]), int(status), _text([answer, *lines[arrows[0] + 1 :]]))
+    return Exchange(line, method, path, headers, _text([body, *rest]), int(status), _text([answer, *lines[arrows[0] + 1 :]]))
 
 
 def _text(lines: list[str]) -> str:

@@ -235,7 +235,7 @@ def test_a_context_is_fitted_once_and_asked_for_single_steps(tmp_path, monkeypat
     content = in_parquet(history)
     with TestClient(*endpoints.contexts.endpoints) as client:
         for again in (False, True):
-            answer = client.post("/forecast/fit/shops", content=content, headers={"content-type": PARQUET})
+            answer = client.request("PUT", "/forecast/contexts/shops", content=content, headers={"content-type": PARQUET})
             assert answer.json()["predictions"]["fitted"] is not again, answer.text()
         asked = [{"series": "shop-00002", "step": 5}, {"series": "shop-00000", "step": 1}, {"series": "shop-00002", "step": 2}]
         answer = client.post("/forecast/predict/shops", json=asked, params={"level": 0.8})

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,14 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import polars as pl
 import pytest
 
 import base.artifacts as afs
 import base.service as svc
 from base.contexts.digest import digest_of
-from base.contexts.store import ContextStore, ContextVersion
-from base.errors import Declaration, Misfit, NotFound
+from base.errors import Declaration
 from base.schema import Schema
 from base.testing import TestClient, TestResponse
 
@@ -138,53 +136,16 @@ def test_twenty_equal_fits_at_a_time_are_one(fixture: Fixture) -> None:
     assert sum(each["fitted"] for each in replies) == 1
 
 
-FITS = """
-import sys, time
-from pathlib import Path
-import polars as pl
-sys.path.insert(0, sys.argv[1])
-from base.artifacts import FsClient
-from base.contexts.store import ContextStore
-store, parameters = ContextStore(FsClient(sys.argv[2], "fits/{context_id}/{version}"), None), {"context_id": "shared"}
-with store.locked(parameters):
-    if store.newest(parameters) is None:
-        with open(sys.argv[3], "a") as log:
-            log.write("fitted\\n")
-        time.sleep(0.2)
-        store.save(parameters, "a" * 32, lambda path: path.write_text("2.0"), 2)
-"""
-
-
-def test_several_processes_fit_one_context_once(tmp_path: Path, cache_folder: None) -> None:
-    """As the workers of a release do."""
-    root = Path(__file__).resolve().parents[3]
-    arguments = [sys.executable, "-c", FITS, str(root), str(tmp_path / "store"), str(tmp_path / "log")]
-    processes = [subprocess.Popen(arguments) for _ in range(6)]
-    assert [each.wait() for each in processes] == [0] * 6
-    assert (tmp_path / "log").read_text() == "fitted\n"
-    assert not list((tmp_path / "cache" / "contexts").iterdir())
-
-
-def test_a_lock_of_a_process_that_was_killed_is_free(tmp_path: Path, cache_folder: None) -> None:
-    """A fit that dies with its worker leaves nothing that others wait for."""
-    code = FITS.replace("time.sleep(0.2)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    root = Path(__file__).resolve().parents[3]
-    arguments = [str(root), str(tmp_path / "store"), str(tmp_path / "log")]
-    assert subprocess.run([sys.executable, "-c", code, *arguments], check=False).returncode < 0
-    assert subprocess.run([sys.executable, "-c", FITS, *arguments], check=True).returncode == 0
-    assert (tmp_path / "log").read_text() == "fitted\n" * 2
-
-
 def test_a_client_may_name_its_context_and_fit_it_again(fixture: Fixture, tmp_path: Path) -> None:
     """The newest version counts, once the worker has looked; the store keeps two versions."""
     with TestClient(*fixture.contexts.endpoints) as client:
         versions = []
         for i in range(1, 5):
-            reply = answer(client.post("/mean/fit/customer-7", json=[{"y": float(i)}]))
+            reply = answer(client.request("PUT", "/mean/contexts/customer-7", json=[{"y": float(i)}]))
             assert (reply["context_id"], reply["fitted"]) == ("customer-7", True)
             versions.append(reply["version"])
             until(lambda i=i: answer(predicted(client, "customer-7")) == [{"y": float(i)}, {"y": 10.0 * i}])  # type: ignore[misc]
-        assert not answer(client.post("/mean/fit/customer-7", json=[{"y": 4.0}]))["fitted"]
+        assert not answer(client.request("PUT", "/mean/contexts/customer-7", json=[{"y": 4.0}]))["fitted"]
         assert versions == sorted(versions)
         assert sorted(each.name for each in (tmp_path / "store" / "fits" / "customer-7").iterdir()) == versions[-2:]
 
@@ -192,10 +153,11 @@ def test_a_client_may_name_its_context_and_fit_it_again(fixture: Fixture, tmp_pa
 def test_a_context_that_is_deleted_is_gone(fixture: Fixture, tmp_path: Path) -> None:
     """From the store at once, and from the memory of workers at their next look."""
     with TestClient(*fixture.contexts.endpoints) as client:
-        client.post("/mean/fit/a", json=HISTORY)
+        client.request("PUT", "/mean/contexts/a", json=HISTORY)
         assert predicted(client, "a").status == 200
-        assert answer(client.post("/mean/delete/a", json=[])) == {"context_id": "a", "deleted": True}
-        assert client.post("/mean/delete/a", json=[]).status == 404
+        deleted = client.request("DELETE", "/mean/contexts/a", content=b"")
+        assert (deleted.status, deleted.content) == (204, b"")
+        assert client.request("DELETE", "/mean/contexts/a", content=b"").status == 404
         until(lambda: predicted(client, "a").status == 404)
         assert "fit it first" in predicted(client, "a").json()["detail"]
         assert not list((tmp_path / "store").glob("fits/*"))
@@ -215,10 +177,10 @@ def test_a_context_survives_its_processes(tmp_path: Path, cache_folder: None) ->
 def test_a_fit_that_fails_stores_nothing(fixture: Fixture, tmp_path: Path) -> None:
     """Neither does a table that does not fit the schema, nor a parameter that does not."""
     with TestClient(*fixture.contexts.endpoints) as client:
-        assert client.post("/mean/fit/a", json=[]).status == 500
-        refused = client.post("/mean/fit/a", json=[{"y": "text"}])
+        assert client.request("PUT", "/mean/contexts/a", json=[]).status == 500
+        refused = client.request("PUT", "/mean/contexts/a", json=[{"y": "text"}])
         assert (refused.status, refused.json()["code"]) == (422, "misfit")
-        assert client.post("/mean/fit/a?factor=x", json=HISTORY).status == 422
+        assert client.request("PUT", "/mean/contexts/a?factor=x", json=HISTORY).status == 422
         assert predicted(client, "a").status == 404
     assert not list(tmp_path.glob("store/fits/*/*"))
 
@@ -227,40 +189,11 @@ def test_ids_never_leave_their_folder(fixture: Fixture, tmp_path: Path) -> None:
     """They are refused before anything is fitted."""
     with TestClient(*fixture.contexts.endpoints) as client:
         for context in ("..", ".hidden", "a/b", "a\0", "x" * 129, "a b", "é", "a\\b", "{version}"):
-            for action, rows in (("fit", HISTORY), ("predict", [{"step": 1}]), ("delete", [])):
-                assert client.post(f"/mean/{action}/{quote(context, safe='')}", json=rows).status in {404, 422}, (action, context)
+            for method, place, rows in (("PUT", "contexts", HISTORY), ("POST", "predict", [{"step": 1}]), ("DELETE", "contexts", [])):
+                found = client.request(method, f"/mean/{place}/{quote(context, safe='')}", json=rows)
+                assert found.status in {404, 422}, (method, context)
     assert fixture.fits == []
     assert not (tmp_path / "store").exists()
-
-
-def test_old_contexts_are_not_used_and_are_fitted_again(tmp_path: Path, cache_folder: None) -> None:
-    """By the time of their fit, which their name has."""
-    now_s = 1_000_000.0
-    store = ContextStore(afs.FsClient(tmp_path, "{context_id}/{version}"), 60.0, lambda: now_s)
-    version, size_bytes = store.save({"context_id": "a"}, "0" * 32, lambda path: path.write_text("1.5"), 2)
-    assert (size_bytes, store.newest({"context_id": "a"})) == (3, version)
-    assert store.list() == [{"context_id": "a"}]
-    now_s += 61
-    assert store.newest({"context_id": "a"}) is None
-    assert store.list() == []
-    with pytest.raises(NotFound, match="fit it first"):
-        store.locate({"context_id": "a"})
-
-
-def test_versions_keep_their_order_whatever_the_clock_does(tmp_path: Path) -> None:
-    """A version that is stored later is newer, even if the clock was set back; and files of others are no versions."""
-    now_s = 2_000_000.0
-    store = ContextStore(afs.FsClient(tmp_path, "{context_id}/{version}"), None, lambda: now_s)
-    first, _ = store.save({"context_id": "a"}, "1" * 32, lambda path: path.write_text("1"), 5)
-    now_s -= 3600
-    second, _ = store.save({"context_id": "a"}, "0" * 32, lambda path: path.write_text("2"), 5)
-    (tmp_path / "a" / ".9999999999999-unfinished").write_text("3")
-    (tmp_path / "a" / "notes.txt").write_text("4")
-    assert first < second == store.newest({"context_id": "a"})
-    assert store.locate({"context_id": "a"}).location.read_text() == "2"
-    assert ContextVersion.parse("notes.txt") is None
-    with pytest.raises(Misfit):
-        store.newest({"context_id": "../a"})
 
 
 def test_digests_depend_on_all_that_counts() -> None:
@@ -344,9 +277,101 @@ def test_contexts_of_a_path_with_parameters(tmp_path: Path, cache_folder: None) 
         return records_df.select(of=pl.lit(f"{country} {context_id} {model}"))
 
     with TestClient(*contexts.endpoints) as client:
-        assert answer(client.post("/sales/fr/fit/a", json=[{"y": 1.0}]))["fitted"]
-        assert answer(client.post("/sales/de/fit/a", json=[{"y": 2.0}]))["fitted"]
+        assert answer(client.request("PUT", "/sales/fr/contexts/a", json=[{"y": 1.0}]))["fitted"]
+        assert answer(client.request("PUT", "/sales/de/contexts/a", json=[{"y": 2.0}]))["fitted"]
         assert answer(client.post("/sales/de/predict/a", json=[{"step": 1}])) == [{"of": "de a 2.0"}]
         assert answer(client.post("/sales/fr/predict/a", json=[{"step": 1}])) == [{"of": "fr a 1.0"}]
         assert client.post("/sales/it/predict/a", json=[{"step": 1}]).status == 404
     assert countries == ["fr", "de"]
+
+
+def test_a_version_that_is_deleted_while_it_is_loaded_is_to_be_asked_for_again(tmp_path: Path, cache_folder: None) -> None:
+    """It is no fault of the model; a `load_model` that misses another file is."""
+    contexts = svc.Contexts("/m", afs.FsClient(tmp_path, "{context_id}/{version}"), save_model=save, load_model=_removing)
+
+    @contexts.fit()
+    def fit(records_df: History.DataFrame) -> float:
+        return 1.0
+
+    @contexts.predict()
+    def predict(model: float, records_df: Steps.DataFrame) -> Forecast.DataFrame:
+        return records_df.select(y=pl.lit(model))
+
+    with TestClient(*contexts.endpoints) as client:
+        client.request("PUT", "/m/contexts/a", json=HISTORY)
+        found = client.post("/m/predict/a", json=[{"step": 1}])
+        assert (found.status, found.json()["code"]) == (503, "unavailable")
+        client.request("PUT", "/m/contexts/keep", json=HISTORY)
+        assert client.post("/m/predict/keep", json=[{"step": 1}]).json()["code"] == "load_failed"
+
+
+def _removing(path: str) -> float:
+    if "keep" not in path:
+        Path(path).unlink()
+    return load(path + ("/none" if "keep" in path else ""))
+
+
+def test_fitted_objects_in_memory_are_limited_by_their_bytes(tmp_path: Path, cache_folder: None) -> None:
+    """The least recently used one leaves; it stays in the store, and comes back when it is asked for."""
+    fixture = Fixture(tmp_path / "store", cache={"max_bytes": 7}, refresh=timedelta(hours=1))  # two of three bytes each
+    server = svc.Server(port=0)
+    for each in fixture.contexts.endpoints:
+        server.register(each)
+
+    def loaded() -> set[str]:
+        return {entry.parameters["context_id"] for each in server.entries() for entry in each.entries}
+
+    with server.serving() as address, httpx.Client(base_url=address) as client:
+        for name in "abc":
+            client.put(f"/mean/contexts/{name}", json=HISTORY)
+            assert client.post(f"/mean/predict/{name}", json=[{"step": 1}]).json()["predictions"] == [{"y": 2.0}]
+        assert loaded() == {"b", "c"}
+        assert client.post("/mean/predict/a", json=[{"step": 1}]).json()["predictions"] == [{"y": 2.0}]
+        assert loaded() == {"a", "c"}
+    assert len(fixture.fits) == 3
+
+
+def test_a_context_that_gets_too_old_leaves_the_memory_of_workers(tmp_path: Path, cache_folder: None) -> None:
+    """At the next look, and is fitted again when it is asked for."""
+    fixture = Fixture(tmp_path / "store", max_age=timedelta(seconds=3))
+    with TestClient(*fixture.contexts.endpoints) as client:
+        assert answer(client.request("PUT", "/mean/contexts/a", json=HISTORY))["fitted"]
+        until(lambda: predicted(client, "a").status == 404)
+        assert answer(client.request("PUT", "/mean/contexts/a", json=HISTORY))["fitted"]
+        assert predicted(client, "a").status == 200
+    assert len(fixture.fits) == 2
+
+
+def test_a_fit_that_notices_its_cancellation_stores_nothing(tmp_path: Path, cache_folder: None) -> None:
+    """What it returns then may be half of a model."""
+    contexts = svc.Contexts("/m", afs.FsClient(tmp_path / "store", "{context_id}/{version}"), save_model=save, load_model=load)
+    ended = threading.Event()
+
+    @contexts.fit()
+    def fit(records_df: History.DataFrame, context: svc.Context) -> float:
+        while not context.cancelled():
+            time.sleep(0.01)
+        ended.set()
+        return 0.5
+
+    with TestClient(*contexts.endpoints) as client:
+        assert client.request("PUT", "/m/contexts/a", json=HISTORY, headers={"x-request-timeout-ms": "300"}).status == 504
+        assert ended.wait(30)
+    assert not [*tmp_path.glob("store/*/*")]
+
+
+def test_long_values_of_the_path_are_refused_before_the_fit(tmp_path: Path, cache_folder: None) -> None:
+    """A file system takes only 255 bytes as a name; letters may have several."""
+    contexts = svc.Contexts("/m/{country}", afs.FsClient(tmp_path, "{country}/{context_id}/{version}"), save_model=save, load_model=load)
+    fits = []
+
+    @contexts.fit()
+    def fit(records_df: History.DataFrame) -> float:
+        fits.append(1)
+        return 1.0
+
+    with TestClient(*contexts.endpoints) as client:
+        for length, status in ((100, 200), (101, 422)):
+            assert client.request("PUT", f"/m/{quote('é' * length)}/contexts/a", json=HISTORY).status == status
+        assert client.request("DELETE", f"/m/{quote('é' * 101)}/contexts/a", content=b"").status == 422
+    assert fits == [1]
