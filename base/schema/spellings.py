@@ -34,7 +34,7 @@ _PATTERNS: Mapping[type, re.Pattern[str]] = {
     Decimal: re.compile(FRACTION),
     dt.date: re.compile(DATE),
     dt.time: re.compile(_NO_FINER + TIME),
-    dt.datetime: re.compile(f"{_NO_FINER}{DATE}[Tt ]{TIME}{OFFSET}?"),
+    dt.datetime: re.compile(f"{_NO_FINER}{DATE}([Tt ]{TIME}{OFFSET}?)?"),
     dt.timedelta: re.compile(_NO_FINER + _DURATION),
 }
 
@@ -45,7 +45,7 @@ _FORMS: Mapping[type, str] = {
     Decimal: "a decimal number such as 0.5 or 1e3",
     dt.date: "a date such as 2024-02-29",
     dt.time: "a time such as 12:30:00, in microseconds at most",
-    dt.datetime: "a date with a time such as 2024-02-29T12:30:00Z, in microseconds at most",
+    dt.datetime: "a date with a time such as 2024-02-29T12:30:00Z, in microseconds at most, or a date, which is its midnight",
     dt.timedelta: "a duration such as P1DT2H30M0.5S, in days, hours, minutes and seconds, in microseconds at most",
 }
 

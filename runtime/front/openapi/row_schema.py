@@ -93,7 +93,8 @@ def _value(dtype: pl.DataType, *, reply: bool) -> dict[str, Any]:
         case pl.Decimal():
             return {"type": "string" if reply else ["string", "number"], "format": "decimal"}
         case pl.Datetime(time_zone=None):
-            return {"type": "string", "pattern": f"^{_DATE}[Tt ]{_TIME}$"}  # the registry's `date-time` requires an offset
+            time = f"[Tt ]{_TIME}" if reply else f"([Tt ]{_TIME})?"
+            return {"type": "string", "pattern": f"^{_DATE}{time}$"}  # the registry's `date-time` requires an offset
         case pl.Datetime():
             return {"type": "string", "format": "date-time"}
     if is_wide(dtype) and reply:

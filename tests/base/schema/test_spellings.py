@@ -61,7 +61,7 @@ TAKEN: dict[Any, tuple[pl.DataType, dict[str, object]]] = {
         pl.Datetime("us"),
         {"2024-01-31T12:30:00": JANUARY, "2024-01-31 12:30:00": JANUARY, "2024-01-31t12:30:00": JANUARY}
         | dict.fromkeys(["2024-01-31T12:30:00.5", "2024-01-31T12:30:00.500000000"], JANUARY.replace(microsecond=500_000))
-        | {"2024-01-31T00:00:00": dt.datetime(2024, 1, 31)},  # noqa: DTZ001
+        | dict.fromkeys(["2024-01-31T00:00:00", "2024-01-31"], dt.datetime(2024, 1, 31)),  # noqa: DTZ001
     ),
     dt.timedelta: (
         pl.Duration("us"),

@@ -1,8 +1,8 @@
 """Casts columns that have dtypes of their own (Arrow, Parquet) to the dtypes of a schema, without loss.
 
 A value fits if the wanted dtype holds it exactly: an integer that a float represents exactly, a float without a fraction in an integer
-column, a datetime in a coarser unit. Booleans are not numbers. Strings are never parsed here, except as 128-bit integers, which have no
-other form that holds all of them.
+column, a datetime in a coarser unit, a date as its midnight in a column without a time zone. Booleans are not numbers. Strings are never
+parsed here, except as 128-bit integers, which have no other form that holds all of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def cast_column(source: pl.Series, dtype: pl.DataType) -> pl.Series:
             return _cast_structs(source, dtype)
     if is_wide(dtype) and _kind(source.dtype) == "string":
         return text.column_from_text(source.cast(pl.String), dtype)
-    if _kind(source.dtype) != _kind(dtype):
+    if _kind(source.dtype) != _kind(dtype) and not (source.dtype == pl.Date and _kind(dtype) == _LOCAL_TIME):
         at = int(source.is_not_null().arg_max() or 0)
         raise ValueMismatch(at, f"expected {describe_expected(dtype)}, got {source.dtype}: {shorten_value(source[at])}")
     if isinstance(source.dtype, pl.Categorical | pl.Enum):
@@ -64,6 +64,10 @@ def _to_half_floats(source: pl.Series) -> pl.Series:
     with np.errstate(over="ignore"):
         halves = pl.Series(source.name, floats.fill_null(0.0).to_numpy().astype(np.float16))
     return halves.zip_with(floats.is_not_null(), pl.Series([None], dtype=pl.Float16))
+
+
+_LOCAL_TIME = ("datetime", False)
+"""The kind of datetimes without a time zone. With one, a date is no instant."""
 
 
 def _kind(dtype: pl.DataType) -> object:

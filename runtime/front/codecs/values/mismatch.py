@@ -32,10 +32,9 @@ def describe_expected(dtype: pl.DataType) -> str:
         case pl.Enum():
             return f"one of {shorten_value(dtype.categories.to_list())}"
         case pl.Datetime():
-            example = "2024-01-31T12:30:00" + ("Z" if dtype.time_zone is not None else "")
-            return (
-                f"a date and time {'with' if dtype.time_zone is not None else 'without'} an offset, such as {example}, in {dtype.time_unit}"
-            )
+            if dtype.time_zone is not None:
+                return f"a date and time with an offset, such as 2024-01-31T12:30:00Z, in {dtype.time_unit}"
+            return f"a date and time without an offset, such as 2024-01-31T12:30:00, in {dtype.time_unit}, or a date"
         case pl.List():
             return "a list"
         case pl.Array():

@@ -1,7 +1,7 @@
 """Values without a type of their own in JSON and CSV, as text: ISO 8601 for times, base64 for bytes, digits for decimals and wide integers.
 
-Years have four digits, and seconds are required. Datetimes with a time zone are written in UTC. Digits that are finer than the column's
-unit are rejected, unless they are zero.
+Years have four digits, and seconds are required. Without a time zone, a date is a datetime, too: its midnight. Datetimes with a time zone
+are written in UTC. Digits that are finer than the column's unit are rejected, unless they are zero.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def _keep_matching(source: pl.Series, pattern: str) -> pl.Series:
 
 def _datetimes(source: pl.Series, dtype: pl.Datetime) -> pl.Series:
     aware = dtype.time_zone is not None
-    shaped = _keep_matching(source, f"^{spellings.DATE}[Tt ]{spellings.TIME}{spellings.OFFSET if aware else ''}$").str.replace("[t ]", "T")
+    time = f"[Tt ]{spellings.TIME}{spellings.OFFSET}" if aware else f"([Tt ]{spellings.TIME})?"
+    shaped = _keep_matching(source, f"^{spellings.DATE}{time}$").str.replace("[t ]", "T").str.replace("^([0-9-]{10})$", "${1}T00:00:00")
     shaped = shaped.set(shaped.str.contains(_finer_than(dtype.time_unit)).fill_null(value=False), None)
     if not aware:
         return _parse_datetimes(shaped, "%Y-%m-%dT%H:%M:%S%.f", dtype.time_unit)

@@ -130,6 +130,24 @@ SAME: dict[str, tuple[pl.DataType, object, object, list[pa.Array]]] = {
         "2024-01-31T12:30:00",
         [raw(pa.timestamp("s"), 1_706_704_200), raw(pa.timestamp("ns"), 1_706_704_200 * 10**9)],
     ),
+    "dates as their midnight": (
+        pl.Datetime("us"),
+        dt.datetime(2024, 1, 31),  # noqa: DTZ001 - a local time
+        "2024-01-31",
+        [raw(pa.date32(), 19_753), raw(pa.date64(), 19_753 * 86_400_000), raw(pa.date32(), 19_753).dictionary_encode()],
+    ),
+    "dates as their midnight in lists of structs": (
+        pl.List(pl.Struct({"t": pl.Datetime("ns")})),
+        [{"t": dt.datetime(1969, 12, 31)}, {"t": None}],  # noqa: DTZ001 - a local time
+        [{"t": "1969-12-31"}, {"t": None}],
+        [pa.array([[{"t": dt.date(1969, 12, 31)}, {"t": None}]], pa.list_(pa.struct({"t": kind}))) for kind in (pa.date32(), pa.date64())],
+    ),
+    "the first and the last date": (
+        pl.List(pl.Datetime("ms")),
+        [dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31)],  # noqa: DTZ001 - local times
+        ["0001-01-01", "9999-12-31"],
+        [pa.array([[dt.date(1, 1, 1), dt.date(9999, 12, 31)]], pa.list_(pa.date32()))],
+    ),
     "strings": (
         pl.String(),
         "é",
@@ -225,6 +243,14 @@ REFUSED: dict[str, tuple[pl.DataType, list[pa.Array], list[object]]] = {
         pl.Date(),
         [raw(pa.date32(), 2**31 - 1), raw(pa.date64(), 2**40 * 86_400_000 // 2**17)],
         ["19999-01-31"],
+    ),
+    "dates as instants": (pl.Datetime("us", "UTC"), [raw(pa.date32(), 19_753), raw(pa.date64(), 19_753 * 86_400_000)], ["2024-01-31"]),
+    "dates beyond nanoseconds": (pl.Datetime("ns"), [raw(pa.date32(), 120_530)], ["2300-01-01"]),  # 330 years of 365 days, and 80 leap days
+    "datetimes as dates": (pl.Date(), [raw(pa.timestamp("us"), 0)], ["1970-01-01T00:00:00"]),
+    "midnights with other spellings": (
+        pl.Datetime("us"),
+        [],
+        ["2024-1-31", "2024-01-31T", "2024-01-31 ", "2024-02-30", "20240131", "٢٠٢٤-01-31"],
     ),
     "too many digits": (pl.Decimal(38, 0), [pa.array([D(10) ** 40], pa.decimal256(50, 0))], ["1" + "0" * 40]),
     "numbers as texts": (pl.Int64(), [pa.array(["1"]), pa.array(["1"]).dictionary_encode(), pa.array([True])], ["1", True]),
