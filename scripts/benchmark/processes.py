@@ -155,7 +155,7 @@ def switches(pid: int) -> int:
 def name(pid: int) -> str:
     """Returns the Python module that a process runs, else the name of its program."""
     words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    modules = {"runtime": "supervisor", "runtime.front": "front door", "base": "worker"}
+    modules = {"runtime": "supervisor", "runtime.front": "front door", "runtime.job_runner": "job runner", "base": "worker"}
     return next((role for module, role in modules.items() if module in words), Path(words[0]).name)
 
 
