@@ -1,7 +1,7 @@
 """Forecasts time series that are fitted in the request."""
 
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated
 
 import polars as pl
@@ -49,6 +49,7 @@ class Shape(svc.Parameters):
     frequency: Frequency = Field("day", description="interval between the values of a series")
     season: int | None = Field(None, ge=1, le=400, description="number of values in a season, 1 for none; by default that of the frequency")
     damped: bool = Field(False, description="lets the trend fade")
+    holidays: list[date] = Field([], max_length=500, description="dates that are holidays of all series, besides rows that say so")
 
 
 class Interval(svc.Parameters):

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -68,21 +68,23 @@ class Fitted:
         return steps.with_columns(pl.col(*BOUNDS) + self.effect * holidays)
 
 
-def forecast_series(rows: pl.DataFrame, horizon: int, level: float, **shape: Any) -> pl.DataFrame:
+def forecast_series(rows: pl.DataFrame, horizon: int, level: float, holidays: Sequence[date] = (), **shape: Any) -> pl.DataFrame:
     """Fits a series and returns its steps, as `fit_series` and `Fitted.forecast` do.
 
     Rows without a value after the last one only tell which steps are holidays.
     """
-    holidays = _divided(rows)[1].filter("holiday")["time"]
-    fitted = fit_series(rows, **shape)
+    marked = _divided(rows)[1].filter("holiday")["time"]
+    fitted = fit_series(rows, holidays=holidays, **shape)
     steps = fitted.forecast(horizon, level)
-    stray = holidays.filter(~holidays.is_in(steps["time"].implode()) & (holidays < steps["time"][-1]))
+    stray = marked.filter(~marked.is_in(steps["time"].implode()) & (marked < steps["time"][-1]))
     if len(stray):
         raise Unfit(f"it has a holiday at {stray[0]}, which is no step after its last value, with one value every {fitted.frequency}")
-    return fitted.add_holidays(steps, pl.col("time").is_in(holidays.implode()))
+    return fitted.add_holidays(steps, pl.col("time").is_in(marked.implode()) | _on(holidays))
 
 
-def fit_series(rows: pl.DataFrame, *, frequency: Frequency, season: int | None = None, damped: bool = False) -> Fitted:
+def fit_series(
+    rows: pl.DataFrame, *, frequency: Frequency, season: int | None = None, damped: bool = False, holidays: Sequence[date] = ()
+) -> Fitted:
     """Fits a series.
 
     Args:
@@ -90,6 +92,7 @@ def fit_series(rows: pl.DataFrame, *, frequency: Frequency, season: int | None =
         frequency: The interval between values.
         season: Number of values in a season, 1 for none; by default that of the frequency.
         damped: Lets the trend fade.
+        holidays: Dates that are holidays, besides the rows that say so.
 
     Raises:
         Unfit: The series is too short, irregular or constant, or its numbers are too large.
@@ -97,14 +100,19 @@ def fit_series(rows: pl.DataFrame, *, frequency: Frequency, season: int | None =
     past, _ = _divided(rows)
     season = RHYTHMS[frequency].season if season is None else season
     _check(past, frequency, season)
-    values, holidays = past["value"].to_numpy(), past["holiday"].to_numpy()
-    effect = _holiday_effect(values, holidays, season) if holidays.any() else 0.0
-    values = values - effect * holidays
+    values, is_holiday = past["value"].to_numpy(), past.select(pl.col("holiday") | _on(holidays)).to_series().to_numpy()
+    effect = _holiday_effect(values, is_holiday, season) if is_holiday.any() else 0.0
+    values = values - effect * is_holiday
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # as for a series without noise, which is fitted exactly from the start
         warnings.simplefilter("ignore", RuntimeWarning)  # logarithms of the errors of such a series, which are 0
         parameters: Any = _model(values, season, damped).fit(disp=False, return_params=True)
     return Fitted(past["time"][0], frequency, season, damped, values.tolist(), effect, np.asarray(parameters).tolist())
+
+
+def _on(days: Sequence[date]) -> pl.Expr:
+    """Returns whether the time is on one of these days."""
+    return pl.col("time").dt.date().is_in(pl.Series(days, dtype=pl.Date).implode())
 
 
 def _divided(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -78,6 +78,20 @@ def test_a_holiday_adds_what_former_holidays_added() -> None:
     assert daily(rows_of(values, holidays=holidays), horizon=4, season=1)["mean"].to_list() == pytest.approx([43, 45, 47, 49])
 
 
+def test_holidays_may_be_dates_of_all_series(client: TestClient) -> None:
+    """The same line as above: the dates take the place of marks in the rows, of the past and of the steps."""
+    holidays = {4, 11, 17, 22}
+    values = [3 + 2 * place + 100 * (place in holidays) for place in range(20)]
+    dates = [f"2024-01-{place + 1:02}" for place in holidays]
+    answer = client.post(
+        "/predictions/forecast",
+        content=in_parquet(named(one=rows_of(values), two=rows_of(values, holidays={4, 11}))),
+        headers={"content-type": PARQUET},
+        params={"horizon": 4, "season": 1, "holidays": dates},
+    )
+    assert [row["mean"] for row in answer.json()["predictions"]] == pytest.approx([43, 45, 147, 49] * 2)
+
+
 def test_the_order_of_rows_does_not_matter() -> None:
     """A missing value may be null or NaN."""
     rows = rows_of(np.random.default_rng(2).normal(10, 1, 20), ahead=4, holidays={3, 21})
