@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
@@ -21,6 +22,9 @@ of its level: `MARK`, the variable's value, and a letter. The value is secret, s
 
 MARK = b"\x1e"
 """The byte with which the mark of a line begins: the ASCII record separator, which texts do not contain."""
+
+_READERS_OF_VARIABLES = frozenset({"decouple", "environs", "pydantic_settings"})
+"""Packages that raise errors of their own about missing environment variables."""
 
 _LETTERS = {"D": logging.DEBUG, "I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "C": logging.CRITICAL}
 
@@ -113,7 +117,7 @@ def get_logger(name: str) -> logging.Logger:
 def log_incident(log: logging.Logger, message: str, error: BaseException | None = None, level: int = logging.ERROR) -> str:
     """Logs what went wrong under a new id, with the traceback of `error` if it is given. Returns words for the client that name the id."""
     incident = uuid4().hex[:12]
-    log.log(level, "%s, incident %s", message, incident, exc_info=error)
+    log.log(level, "%s, incident %s%s", message, incident, missing_variable_hint(error), exc_info=error)
     return f"see the log of the worker, incident {incident}"
 
 
@@ -133,3 +137,19 @@ def log_beside_model() -> None:
     _loggers.root.setLevel(logging.INFO)
     logging.root.setLevel(logging.INFO)
     logging.lastResort = handler
+
+
+def missing_variable_hint(error: BaseException | None) -> str:
+    """Returns a hint at the setting `worker_env` if a missing environment variable is or caused the error; empty otherwise."""
+    while error is not None:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        is_environ = bool(frames) and frames[-1].f_code is type(os.environ).__getitem__.__code__
+        packages = {str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame in frames}
+        if is_environ or packages & _READERS_OF_VARIABLES:
+            example = error.args[0] if is_environ else "DB_*"
+            return (
+                "; workers get the usual environment variables and those that the setting worker_env names: if one is missing, "
+                f"set it where Pexdock starts, and add it to worker_env (PEXDOCK_WORKER_ENV={example})"
+            )
+        error = error.__cause__
+    return ""

@@ -27,7 +27,7 @@ from base.ipc.control import (
     Ready,
     encode_message,
 )
-from base.log import get_logger, log_beside_model
+from base.log import get_logger, log_beside_model, missing_variable_hint
 from base.telemetry.loop_watchdog import TURN_WARN_VARIABLE
 from base.telemetry.recorder import Reporter, WorkerMetrics, metrics_config_from
 from base.worker.worker import Worker
@@ -85,11 +85,11 @@ def _report_failure(control: socket.socket, error: BaseException, place: str) ->
     """Tells the supervisor and the log why this worker cannot serve."""
     match error:
         case PexdockError():
-            code, reason = error.code, error.detail
+            code, reason = error.code, f"{error.detail}{missing_variable_hint(error)}"
         case SystemExit():
             code, reason = _CANNOT_LOAD, f"the model's code called sys.exit({error.code!r})"
         case _:
-            code, reason = _CANNOT_LOAD, f"{type(error).__name__}: {error}"
+            code, reason = _CANNOT_LOAD, f"{type(error).__name__}: {error}{missing_variable_hint(error)}"
     was_logged = place and isinstance(error, PexdockError)  # with the author's traceback
     is_exit = isinstance(error, SystemExit) or isinstance(error.__cause__, SystemExit)  # the model has said why, in the last lines before
     log.error("the worker cannot start: %s%s", place, reason, exc_info=None if was_logged or is_exit else error)

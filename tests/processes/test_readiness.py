@@ -58,6 +58,7 @@ def test_a_machine_whose_models_all_fail_is_not_ready_and_names_them_also_after_
         shown = supervised.run("models").stdout
         assert "not ready: /readyz waits for art, needs" in shown
         assert "KeyError: 'SECRET_WORD'" in shown
+        assert "add it to worker_env (PEXDOCK_WORKER_ENV=SECRET_WORD)" in supervised.run("models", "--json").stdout
     assert "/readyz reports not ready until art, needs can serve" in supervised.out.read_text()
 
     artifact.write_text("7")
