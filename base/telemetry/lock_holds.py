@@ -2,52 +2,55 @@
 
 A thread in a call in C may hold the lock for as long as it likes. Afterwards it is the one whose processor clock has advanced. It gives
 the lock up as it returns from the call, so its stack shows the call, or what came soon after.
+
+Nothing here gives the lock up, as reading a file in Python would: a loop whose turn consists of such calls would get it each time, and
+might end the turn before anything was seen of it.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 import threading
 import time
-from pathlib import Path
 from threading import Thread
 from types import FrameType
 from typing import NamedTuple
 
 
 class LockHold(NamedTuple):
-    """The thread that used the processor most in an interval, and for how much longer than the interval was to last, in seconds."""
+    """The thread that used the processor most in an interval, and for how long that kept another one from Python's lock, in seconds."""
 
     thread: Thread
     seconds: float
 
 
 class Interval:
-    """A time for which this thread is going to sleep. It sleeps for longer if it must wait for Python's lock.
+    """A time for which this thread is going to sleep. It sleeps for longer if it must wait for a processor, or for Python's lock.
 
-    A thread that waits for the lock wakes again and again, and may wait for a processor each time. Only the first of these waits is no wait
-    for the lock. It is taken to be as long as the others.
+    While it waits for a processor, other threads may use the lock in turn. While it waits for the lock, it wakes every few milliseconds to
+    ask for it, and may wait for a processor each time. So how often it woke tells how long it waited for the lock. Only its first wait for
+    a processor came before, which is taken to be as long as the others.
 
     Args:
         seconds: The time, or a time of the processor that the process is to use.
-        threads: This thread, and others whose waits for a processor do not count.
     """
 
-    def __init__(self, seconds: float, *threads: Thread) -> None:
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._schedules = [(thread, *_schedule(thread)) for thread in threads]
         self._used_s = _used_s()
+        self._waited_s, self._runs = _schedule(threading.current_thread())
 
     def lock_hold(self) -> LockHold:
         """Returns the thread that kept this one from Python's lock. Must be called once this thread has slept."""
-        none = threading.current_thread()
-        added = {thread: used_s - self._used_s.get(thread, 0.0) for thread, used_s in _used_s().items()}
-        thread = max((each for each in added if each is not none), key=added.__getitem__, default=none)
-        seconds = added.get(thread, 0.0) - self._seconds
-        for waiting, before_s, runs in self._schedules:
-            after_s, runs_after = _schedule(waiting)
-            seconds -= (after_s - before_s) / max(1, runs_after - runs)
-        return LockHold(thread, seconds)
+        this = threading.current_thread()
+        waited, runs = _schedule(this)
+        wakes = max(1, runs - self._runs)
+        added = {thread: used - self._used_s.get(thread, 0.0) for thread, used in _used_s().items() if thread is not this}
+        thread = max(added, key=added.__getitem__, default=this)
+        before_s = self._seconds + (waited - self._waited_s) / wakes
+        return LockHold(thread, min(added.get(thread, 0.0) - before_s, (wakes - 1) * sys.getswitchinterval()))
 
 
 def waited_s(thread: Thread) -> float:
@@ -57,11 +60,14 @@ def waited_s(thread: Thread) -> float:
 
 def _schedule(thread: Thread) -> tuple[float, int]:
     """Returns the same time, and how often the thread has got a processor."""
-    try:
-        _, waited_ns, runs = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_bytes().split()
-        return int(waited_ns) / 1e9, int(runs)
-    except (OSError, ValueError):
+    descriptor = _LIBC.open(f"/proc/self/task/{thread.native_id}/schedstat".encode(), os.O_RDONLY | os.O_CLOEXEC)
+    if descriptor < 0:
         return 0.0, 0
+    buffer = ctypes.create_string_buffer(_SCHEDSTAT_MAX_BYTES)
+    length = _LIBC.read(descriptor, buffer, _SCHEDSTAT_MAX_BYTES)
+    _LIBC.close(descriptor)
+    fields = buffer.raw[: max(0, length)].split()
+    return (int(fields[1]) / 1e9, int(fields[2])) if len(fields) == 3 else (0.0, 0)
 
 
 def stack_of(thread: Thread) -> list[FrameType]:
@@ -75,15 +81,21 @@ def stack_of(thread: Thread) -> list[FrameType]:
 
 def _used_s() -> dict[Thread, float]:
     """Returns the processor time of each thread that Python knows."""
-    found = {}
-    for thread in threading.enumerate():
-        if thread.native_id is not None:
-            try:
-                found[thread] = time.clock_gettime(~thread.native_id << 3 | _THREAD_CPU)
-            except OSError:
-                continue  # it has just ended, so pthread_getcpuclockid(3) could crash
-    return found
+    return {thread: used_s(thread) for thread in threading.enumerate()}
 
+
+def used_s(thread: Thread) -> float:
+    """Returns the processor time of a thread; 0 if it has just begun or ended."""
+    try:
+        return time.clock_gettime(~thread.native_id << 3 | _THREAD_CPU) if thread.native_id is not None else 0.0
+    except OSError:
+        return 0.0
+
+
+_LIBC = ctypes.PyDLL(None)
+"""Functions of the C library, which are called without giving Python's lock up. Files of /proc never block."""
+
+_SCHEDSTAT_MAX_BYTES = 128
 
 _THREAD_CPU = 6
 """The low bits of a clock that counts the processor time of one thread; the others are the complement of its id (see the kernel's

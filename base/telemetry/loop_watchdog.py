@@ -20,9 +20,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import CodeType, FrameType
+from typing import NamedTuple
 
 from base.log import get_logger
-from base.telemetry.lock_holds import Interval, LockHold, stack_of, waited_s
+from base.telemetry.lock_holds import Interval, LockHold, stack_of, used_s, waited_s
 
 log = get_logger(__name__)
 
@@ -59,26 +60,41 @@ class _Timespec(ctypes.Structure):
     _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
 
 
+class _Clocks(NamedTuple):
+    """A time, the processor time that the loop's thread had used until then, and what threads had waited for a processor."""
+
+    now_s: float
+    used_s: float
+    waited_s: float
+
+
 class _Turn:
     """A turn that was seen at least once.
 
     Attributes:
         root: The frame at its bottom.
-        began_s: A time at which it had begun.
-        waited_s: Time that the threads had waited for a processor until then.
-        seconds: Its length so far, without the time that the threads waited for a processor.
+        began: The clocks at a time when it had begun.
+        seen: The clocks when it was last seen.
+        seconds: Its length so far.
         where: The stack that best tells what took the time.
         advice: What to do about it.
     """
 
-    def __init__(self, root: FrameType, began_s: float, waited_s: float) -> None:
+    def __init__(self, root: FrameType, began: _Clocks) -> None:
         self.root = root
-        self.began_s = began_s
-        self.waited_s = waited_s
+        self.began = self.seen = began
         self.seconds = 0.0
         self.where = self.advice = ""
         self._stack: Sequence[CodeType] = ()
         self._times: defaultdict[CodeType, float] = defaultdict(float)
+
+    def length_s(self, waited_s: float) -> float:
+        """Returns its length when it was last seen: the time without what is known by now of waits for a processor.
+
+        These are also the watchdog's own, since it may have the lock then. The processor time of the loop's thread counts in any case.
+        """
+        used_s, passed_s = self.seen.used_s - self.began.used_s, self.seen.now_s - self.began.now_s
+        return max(used_s, passed_s - (waited_s - self.began.waited_s))
 
     def add_time(self, stack: Sequence[CodeType], seconds: float) -> None:
         """Sets the length so far. What was added belongs to the functions on this stack."""
@@ -146,7 +162,7 @@ class LoopWatchdog:
         sleep = ctypes.CDLL(None).clock_nanosleep
         step = _Timespec(0, int(_CPU_STEP_S * 1e9))
         while True:
-            interval = Interval(_CPU_STEP_S, threading.current_thread(), self._thread)
+            interval = Interval(_CPU_STEP_S)
             if sleep(_PROCESS_CPU, 0, ctypes.byref(step), None):
                 return  # this kernel cannot do it
             if self._stopping or not self._probe(interval.lock_hold()):
@@ -159,11 +175,11 @@ class LoopWatchdog:
             hold: What has just kept this thread from Python's lock.
         """
         passed = threading.Event()
+        turn = self._look(None, hold)  # before anything else, which may give Python's lock to the loop
         if not self._call_in_loop(passed.set):
             return False
-        turn = self._look(None, hold)
         while self._loop is not None or turn is not None:
-            interval = Interval(_LOOK_S, threading.current_thread(), self._thread)
+            interval = Interval(_LOOK_S)
             if passed.wait(_LOOK_S) or self._stopping:
                 break
             turn = self._look(turn, interval.lock_hold())
@@ -189,17 +205,18 @@ class LoopWatchdog:
             if advice is not None and held_s * 1000 >= self._warn_ms:
                 self._report_hold(hold, frames)
             if turn is not None:
-                turn.began_s += held_s
+                turn.began = turn.began._replace(now_s=turn.began.now_s + held_s)
             held_s = 0.0
         if advice is None or not frames:
             self._end(turn)
             return None
         root = frames[-1]
-        now_s, loop_waited_s = time.monotonic(), waited_s(self._thread)
+        clocks = _Clocks(time.monotonic(), used_s(self._thread), self._waited_s())
         if turn is None or turn.root is not root:
             self._end(turn)
-            turn = _Turn(root, now_s - held_s, loop_waited_s)
-        turn.add_time(stack, now_s - turn.began_s - (loop_waited_s - turn.waited_s))
+            turn = _Turn(root, clocks._replace(now_s=clocks.now_s - held_s, used_s=clocks.used_s - held_s))
+        turn.seen = clocks
+        turn.add_time(stack, turn.length_s(clocks.waited_s))
         if turn.seconds * 1000 >= self._warn_ms / 2 and turn.explains_better(stack):
             turn.where, turn.advice = _describe(frames), advice
         return turn
@@ -218,7 +235,11 @@ class LoopWatchdog:
 
     def _end(self, turn: _Turn | None) -> None:
         if turn is not None:
-            self._report(turn.seconds, f"{turn.where}{turn.advice}")
+            # The kernel counts a wait for a processor once it is over. It may not have been when the turn was last seen, and is now.
+            self._report(turn.length_s(self._waited_s()), f"{turn.where}{turn.advice}")
+
+    def _waited_s(self) -> float:
+        return waited_s(self._thread) + waited_s(threading.current_thread())
 
     def _report_hold(self, hold: LockHold, frames: Sequence[FrameType]) -> None:
         """Reports the call of another thread for which the loop had to wait, whether it had anything to do or not."""
