@@ -14,8 +14,8 @@ from base.process import adopt_orphans
 _PAUSE_S = 0.2
 """Time between two searches for zombies in seconds. A model that leaves thousands of processes must not keep the supervisor busy."""
 
-_REAPED_MAX = 500
-"""Maximum number of processes that are reaped in one search."""
+_SEEN_MAX = 500
+"""Maximum number of processes that one search looks at, living ones too, which takes 10 ms; the next goes on."""
 
 
 class ZombieReaper:
@@ -32,6 +32,8 @@ class ZombieReaper:
         self._own_children = own_children
         self._notice_stops = notice_stops
         self._planned: asyncio.TimerHandle | None = None
+        self._unseen: list[int] = []
+        self._again = False  # a process may have ended that was seen before
 
     def start(self) -> None:
         """Starts to reap, on the running event loop."""
@@ -48,6 +50,7 @@ class ZombieReaper:
 
     def _on_signal(self) -> None:
         self._notice_stops()
+        self._again = True
         self._plan()
 
     def _plan(self) -> None:
@@ -56,12 +59,15 @@ class ZombieReaper:
 
     def _reap(self) -> None:
         self._planned = None
+        if not self._unseen:
+            self._unseen, self._again = _children_of(os.getpid()), False
+        seen, self._unseen = self._unseen[:_SEEN_MAX], self._unseen[_SEEN_MAX:]
         own, session = self._own_children(), os.getsid(0)
-        zombies = [pid for pid in _children_of(os.getpid()) if pid not in own and _is_zombie_of_other_session(pid, session)]
-        for pid in zombies[:_REAPED_MAX]:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-        if len(zombies) > _REAPED_MAX:
+        for pid in seen:
+            if pid not in own and _is_zombie_of_other_session(pid, session):
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+        if self._unseen or self._again:
             self._plan()
 
 
