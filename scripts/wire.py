@@ -42,6 +42,7 @@ _OF_RELEASES = (
     "EndpointSpec.media_type",
     "EndpointSpec.method",
     "EndpointSpec.query",
+    "EndpointSpec.reply_parts",
     "EndpointSpec.tables",
     "EndpointSpec.whole",
     "Example.query",
@@ -49,11 +50,12 @@ _OF_RELEASES = (
     "ProgressReport",
     "Ready.warnings",
     "Reply.errors_length",
+    "ReplyBuffer.flags",
     "RequestContext.arrow",
     "RequestContext.job",
 )
 
-_LATER_FLAGS = frozenset({"RECORD", "TABLE"})
+_LATER_FLAGS = frozenset({"RECORD", "TABLE", "PARTS"})
 """Flags that only messages about endpoints have which a worker of the last release cannot declare."""
 
 MAY_BE_UNKNOWN = frozenset({*_OF_RELEASES, *(f"{message}.release" for message in _TAGGED)})

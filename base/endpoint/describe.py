@@ -50,6 +50,7 @@ def describe_endpoint(endpoint: Endpoint[..., Any]) -> EndpointSpec:
         job=endpoint.job,
         group_by=list(endpoint.group_by),
         tables=not (endpoint.raw or endpoint.group_by),
+        reply_parts=not (endpoint.raw or endpoint.handler_kind.streams or endpoint.group_by),
         method=endpoint.method,
     )
 

@@ -7,8 +7,9 @@ a stream.
 
 from __future__ import annotations
 
+import io
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -60,6 +61,29 @@ def write_frame(batch: pa.RecordBatch | NumericBatch, into: memoryview, *, known
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
     return WrittenFrame(sink.tell(), Flag.SCHEMA)
+
+
+def frame_pieces(batch: pa.RecordBatch | NumericBatch) -> Iterator[memoryview]:
+    """Yields what `write_frame` writes with the flag SCHEMA, in pieces of any size, which refer to the memory of the batch."""
+    records = batch.to_record_batch() if isinstance(batch, NumericBatch) else batch
+    pieces = _Pieces()
+    with pa.ipc.new_stream(pa.PythonFile(pieces, "w"), records.schema) as stream:
+        stream.write_batch(records)
+    yield from pieces.found
+
+
+class _Pieces(io.RawIOBase):
+    """Keeps the buffers that Arrow writes, which are those of a batch and little else."""
+
+    def __init__(self) -> None:
+        self.found: list[memoryview] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes | pa.Buffer) -> int:  # type: ignore[override]
+        self.found.append(memoryview(data).cast("B"))
+        return len(data)
 
 
 def read_frame(frame: memoryview | np.ndarray[Any, Any], flags: int, schema: pa.Schema | None) -> pa.RecordBatch:

@@ -63,6 +63,8 @@ class Flag:
     """The only row of the reply is a record rather than a list of one."""
     TABLE: Final = 64
     """The frame is a whole Arrow stream of any number of record batches. Only for endpoints whose spec has `tables`."""
+    PARTS: Final = 128
+    """The worker sends the reply part by part, and REPLY behind them without a frame. Only for endpoints whose spec has `reply_parts`."""
 
 
 class _Message(msgspec.Struct, frozen=True, gc=False):
@@ -168,10 +170,11 @@ class ReplyTooLarge(_Message, frozen=True):
 
 
 class ReplyBuffer(_Message, frozen=True):
-    """Front door → worker: the reply slice to use instead."""
+    """Front door → worker: the reply slice to use instead, for the whole reply or for each of its parts (flag PARTS)."""
 
     batch_id: int
     reply: SegmentSlice
+    flags: int = 0
 
 
 class ModelLoading(_Message, frozen=True):
@@ -181,10 +184,10 @@ class ModelLoading(_Message, frozen=True):
 
 
 class StreamPart(_Message, frozen=True):
-    """Worker → front door: `length` bytes of a streamed answer are in the batch's reply slice, cut anywhere.
+    """Worker → front door: `length` bytes of a streamed answer, or of a reply in parts, are in the batch's reply slice, cut anywhere.
 
-    They are NDJSON unless the endpoint has a media type. The next part is sent only after NEXT_PART, so the slice belongs to the front door
-    until then.
+    A streamed answer is NDJSON unless the endpoint has a media type; a reply is a frame with the flag SCHEMA. The next part is sent only
+    after NEXT_PART, so the slice belongs to the front door until then.
     """
 
     batch_id: int
@@ -193,7 +196,7 @@ class StreamPart(_Message, frozen=True):
 
 
 class NextPart(_Message, frozen=True):
-    """Front door → worker: the client has taken the part."""
+    """Front door → worker: the client, or a file, has taken the part."""
 
     batch_id: int
 
@@ -301,8 +304,8 @@ def _pack(message: Message) -> bytes:  # noqa: C901, PLR0912 - one flat case a k
             return header(MessageKind.FAILURE, flags, 0, batch, release, 0, 0, 0) + body
         case ReplyTooLarge(batch, length):
             return header(MessageKind.REPLY_TOO_LARGE, 0, 0, batch, 0, length, 0, 0)
-        case ReplyBuffer(batch, reply):
-            return header(MessageKind.REPLY_BUFFER, 0, reply.segment, batch, reply.offset, reply.length, 0, 0)
+        case ReplyBuffer(batch, reply, flags):
+            return header(MessageKind.REPLY_BUFFER, flags, reply.segment, batch, reply.offset, reply.length, 0, 0)
         case ModelLoading(batch):
             return header(MessageKind.MODEL_LOADING, 0, 0, batch, 0, 0, 0, 0)
         case StreamPart(batch, length, release):
@@ -363,7 +366,7 @@ def unpack_message(data: bytes) -> Message:  # noqa: C901, PLR0912 - one flat ca
         case MessageKind.REPLY_TOO_LARGE:
             return ReplyTooLarge(batch, length)
         case MessageKind.REPLY_BUFFER:
-            return ReplyBuffer(batch, SegmentSlice(number, offset, length))
+            return ReplyBuffer(batch, SegmentSlice(number, offset, length), flags)
         case MessageKind.MODEL_LOADING:
             return ModelLoading(batch)
         case MessageKind.STREAM_PART:

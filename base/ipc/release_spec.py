@@ -61,6 +61,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
         whole: Each batch is one request, even one without rows, and its answer may have any number of rows.
         job: Each request becomes a job.
         group_by: The columns whose values divide the rows of a request into groups; a batch may hold some of its groups.
+        reply_parts: The worker understands reply buffers with the flag PARTS.
         tables: The worker reads frames with the flag TABLE and segments that are files, and streams Arrow to a client that accepts it.
         method: The method of its requests.
     """
@@ -90,6 +91,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     job: bool = False
     group_by: list[str] = []
     tables: bool = False
+    reply_parts: bool = False
     method: str = "POST"
 
 

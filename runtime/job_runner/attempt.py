@@ -172,7 +172,7 @@ class JobRun:
 
         context = self._context(head) if spec.unbatched else None
         self._request = request = submit_request(head, self._id, body, on_response, context, rows)
-        request.observer = self._observer
+        request.observer, request.reply_files = self._observer, self._releases.table_files
         return responded
 
     async def _end(self, head: RequestHead, responded: asyncio.Future[HttpResponse]) -> AttemptEnd:
@@ -273,6 +273,8 @@ class _JobObserver(ReplyObserver):
     """Learns what a response does not say: the handler's reports, whether its result is one record, and why a stream has ended early."""
 
     __slots__ = ("_error", "_on_progress", "is_record")
+
+    reads_rows = False
 
     def __init__(self, on_progress: Callable[[Progress], None]) -> None:
         self._on_progress = on_progress

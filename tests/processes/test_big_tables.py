@@ -25,6 +25,7 @@ from base.ipc.front_door_control import Configure
 from base.schema import Schema
 from base.testing import TestClient
 from front_process import own_front_door, own_front_doors
+from process_children import nameless_files
 from rawhttp import Raw, post
 from waiting import until
 
@@ -190,17 +191,6 @@ def send_chunked(client: TestClient, path: str, kind: str, body: bytes, accept: 
         connection.close()
 
 
-def open_files(pid: int) -> list[str]:
-    """Returns the open files that have no name any more, and are no memory."""
-    names = []
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            names.append(str(fd.readlink()))
-        except FileNotFoundError:
-            continue  # it was closed meanwhile
-    return [name for name in names if name.endswith(" (deleted)") and not name.startswith("/memfd:")]
-
-
 def begun(client: TestClient) -> Raw:
     """Returns a connection with a request whose body will have most of the bytes that tables may take. Waits until they are free."""
 
@@ -226,13 +216,13 @@ def head(path: str, size: int, *more: str) -> bytes:
 def test_a_large_table_gives_the_same_answer_in_every_form(client: TestClient, bodies: dict[str, tuple[str, bytes]]) -> None:
     """Forms of the body, and forms in which a handler takes it. Afterwards its file is gone."""
     pids = own_front_door(), os.getpid()
-    before = [open_files(pid) for pid in pids]
+    before = [nameless_files(pid) for pid in pids]
     for name, (kind, body) in bodies.items():
         assert len(body) > 2 * MB, name
         for path in ("/frame", "/lazy", "/frames", "/inferred"):
             answer = client.post(path, content=body, headers={"content-type": kind})
             assert answer.json().get("predictions") == [WANTED], (name, path, answer)
-    until(lambda: [open_files(pid) for pid in pids] == before)
+    until(lambda: [nameless_files(pid) for pid in pids] == before)
 
 
 def test_a_large_table_may_come_in_chunks_and_after_other_requests(client: TestClient, bodies: dict[str, tuple[str, bytes]]) -> None:

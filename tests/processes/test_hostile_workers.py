@@ -22,6 +22,7 @@ from base.ipc.protocol import (
     Failure,
     Flag,
     Message,
+    NextPart,
     ParametersAccepted,
     Reply,
     ReplyBuffer,
@@ -35,9 +36,11 @@ from base.ipc.release_spec import EndpointSpec, ReleaseSpec, release_tag
 from base.schema import wire
 from base.schema.wire import Column
 from front_process import BareWorker, FrontDoor
+from process_children import nameless_files
 from rawhttp import Raw, post
 from supervisor_harness import Supervised
 from tinypex import write_tiny
+from waiting import until
 
 SCHEMA = wire.columns_to_arrow({"a": Column(pl.Float64(), False), "s": Column(pl.String(), True)})
 WORDS = ReleaseSpec(
@@ -286,6 +289,47 @@ def test_a_part_that_was_not_asked_for_breaks_the_protocol(door: FrontDoor, tmp_
         assert b'"unavailable"' in answer.body
         while not isinstance(door.next_message(), WorkerUnhealthy):
             pass
+
+
+WHOLE = ReleaseSpec("tiny", "1", [EndpointSpec("echo", "/echo", [], None, None, 64, 1, whole=True, reply_parts=True)])
+
+
+def test_a_reply_in_parts_is_not_trusted(door: FrontDoor, tmp_path: Path) -> None:
+    """A worker that breaks the rules loses its channel. One whose parts are no rows is a 500, and goes on. No file is left."""
+    before = {*nameless_files(door.process.pid)}
+
+    def part(batch: Batch, length: int) -> StreamPart:
+        return StreamPart(batch.batch_id, length)
+
+    rubbish = stream(pa.table({"a": [1.0, 2.0]}))[:-9]
+    cases: dict[str, tuple[int, Callable[[Batch], list[Message]]]] = {
+        "a part before the last one was taken": (503, lambda batch: [part(batch, 10)] * 3),
+        "a part larger than its place": (503, lambda batch: [part(batch, MB + 1)]),
+        "no part": (503, lambda batch: [Reply(batch.batch_id, 2, 0, Flag.SCHEMA)]),
+        "a reply behind a part that is not taken": (503, lambda batch: [part(batch, 10), Reply(batch.batch_id, 2, 0, Flag.SCHEMA)]),
+        "rubbish": (500, lambda batch: [part(batch, len(rubbish)), NextPart(batch.batch_id), Reply(batch.batch_id, 2, 0, Flag.SCHEMA)]),
+    }
+    for generation, (name, (status, messages)) in enumerate(cases.items(), 1):
+        with BareWorker(tmp_path / f"w{generation}") as worker, Raw(door.address) as client:
+            door.send_message(RoutingTable(generation, [Route(WHOLE, [worker.path], str(generation))], startup_complete=True))
+            worker.greet("tiny", "1")
+            while door.next_message() != TableApplied(generation):
+                pass
+            client.send(post("/echo", ROWS))
+            batch = worker.batch()
+            worker.channel.send_message(ReplyTooLarge(batch.batch_id, 40 * MB))
+            while not isinstance(granted := worker.receive(), ReplyBuffer):
+                pass
+            assert (granted.flags, granted.reply.length) == (Flag.PARTS, MB)
+            worker.view(granted.reply)[: len(rubbish)] = rubbish
+            with contextlib.suppress(PeerError):  # once the front door has closed the channel
+                for message in messages(batch):
+                    if isinstance(message, NextPart):
+                        assert worker.receive() == message
+                    else:
+                        worker.channel.send_message(message)
+            assert client.answer().status == status, name
+            until(lambda: {*nameless_files(door.process.pid)} == before)
 
 
 NOISY = """

@@ -1,4 +1,4 @@
-"""Jobs whose bodies are tables of hundreds of megabytes, and what front door and job runner need for them."""
+"""Bodies of jobs and whole results of hundreds of megabytes, and what front door and job runner need for them."""
 
 import contextlib
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -33,6 +34,11 @@ MODEL = """
     @svc.endpoint("/sums", batched=False)
     def sums(frames: Iterator[Row.DataFrame]) -> pl.DataFrame:
         return pl.concat([each.select(rows=pl.len(), a=pl.sum("a"), b=pl.sum("b")) for each in frames]).sum()
+
+    @svc.endpoint("/grown", batched=False)
+    def grown(records_df: pl.DataFrame) -> pl.DataFrame:
+        numbers = pl.int_range(records_df["rows"][0], eager=True)
+        return pl.DataFrame({"a": numbers.cast(pl.Float64), "b": numbers // 2})
 """
 
 BATCH_ROWS, BATCHES = 1_000_000, 14
@@ -98,9 +104,10 @@ class Tables:
 
     def __init__(self, folder, **settings):
         limits = {"table_max_bytes": 1024 * MB, "request_max_rows": 10**8, "job_body_max_bytes": MB}
+        limits |= {"response_max_bytes": 1024 * MB, "shared_memory_max_bytes": 128 * MB}
         self.run = Operated(folder, job_workers=1, job_worker_nice=0, front_doors=1, **limits | settings)
         self.run.turns_checked = False
-        write_tiny(self.run.dist / "tables.pex", "tables", module=MODEL, endpoints=("sums",))
+        write_tiny(self.run.dist / "tables.pex", "tables", module=MODEL, endpoints=("sums", "grown"))
 
     def __enter__(self):
         self.run.__enter__()
@@ -151,3 +158,42 @@ def test_tables_of_jobs_stay_in_their_files(tables, tmp_path):
         assert set(memory) == set(tables.pids())
         assert max(memory.values()) < 200 * MB, (path.name, memory)
         path.unlink()
+
+
+def sums_of(stream):
+    """Returns the sums of the rows of an Arrow stream, a batch at a time."""
+    found = {"rows": 0, "a": 0, "b": 0}
+    for batch in pa.ipc.open_stream(stream):
+        more = {"rows": batch.num_rows} | {name: pc.sum(batch[name]).as_py() for name in ("a", "b")}
+        found = {name: found[name] + more[name] for name in found}
+    return found
+
+
+def test_a_whole_result_is_larger_than_all_shared_memory(tables, tmp_path):
+    """Its client reads slowly, and others are answered meanwhile. As the result of a job, it is fetched in ranges."""
+    pids, path = tables.pids(), tmp_path / "result"
+    with memory_of(pids) as memory:
+        with path.open("wb") as file, tables.client.stream("POST", "/grown", json=[{"rows": ROWS}], headers={"accept": ARROW}) as answer:
+            assert (answer.status_code, answer.headers["content-type"]) == (200, ARROW), answer.read()
+            pieces = answer.iter_bytes(MB)
+            file.write(next(pieces))
+            small = httpx.post(f"{tables.client.base_url}/sums", json=[{"a": 1, "b": 2}], timeout=120)
+            assert small.json()["predictions"] == [{"rows": 1, "a": 1.0, "b": 2}]
+            file.writelines(pieces)
+        size = path.stat().st_size
+        assert size == int(answer.headers["content-length"]) > 200 * MB
+        with pa.memory_map(str(path)) as stored:
+            assert sums_of(stored) == WANTED
+        job = tables.submit("/grown", b'[{"rows":%d}]' % ROWS, "application/json")
+        assert (job["state"], job["result"]["bytes"]) == ("done", size), job
+        path.unlink()
+        with path.open("wb") as file:
+            for start, end in ((0, 99), (100, size // 2), (size // 2 + 1, size - 1)):
+                wanted = {"accept": ARROW, "range": f"bytes={start}-{end}"}
+                with tables.client.stream("GET", f"/jobs/{job['id']}/result", headers=wanted) as answer:
+                    assert (answer.status_code, answer.headers["content-range"]) == (206, f"bytes {start}-{end}/{size}")
+                    file.writelines(answer.iter_bytes(MB))
+        with pa.memory_map(str(path)) as stored:
+            assert sums_of(stored) == WANTED
+        assert tables.client.get(f"/jobs/{job['id']}/result", headers={"accept": PARQUET}).status_code == 200
+    assert max(memory.values()) < 200 * MB, memory

@@ -25,6 +25,7 @@ from base.worker.link.segment_table import SegmentTable
 from base.worker.link.stream_replies import StreamReplies
 from base.worker.prediction.handler_call import BatchContext
 from base.worker.prediction.predictor import Answer, Predictor
+from base.worker.prediction.stream_parts import PartEncoder, PartIterator
 
 parameters_decoder: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, str | list[str]])
 _parameters_and_context: msgspec.json.Decoder[tuple[dict[str, Any], RequestContext]] = msgspec.json.Decoder(
@@ -139,8 +140,8 @@ class BatchRunner:
             else:
                 self._compute(each.work, lease, parked=True)
 
-    def reply_into(self, batch_id: int, place: SegmentSlice) -> None:
-        """Writes a result that was too large into the larger slice that the front door has sent for it.
+    def reply_into(self, batch_id: int, place: SegmentSlice, flags: int) -> None:
+        """Writes a result that was too large into the larger slice that the front door has sent for it, or part by part into another one.
 
         Raises:
             PeerError: No result waits for a slice, or as `start_batch`.
@@ -148,7 +149,9 @@ class BatchRunner:
         output = self._outputs.pop(batch_id, None)
         if output is None:
             raise PeerError(f"a reply buffer for batch {batch_id}, which does not wait for one")
-        if place.length:  # an empty slice means that nobody wants the result any more
+        if flags & Flag.PARTS:
+            self._reply_in_parts(batch_id, place, output)
+        elif place.length:  # an empty slice means that nobody wants the result any more
             self._reply(batch_id, place, output)
 
     def cancel_batch(self, batch_id: int) -> None:
@@ -358,6 +361,15 @@ class BatchRunner:
         _require_in_time(work.deadline_s)
         if work.context.context is not None and work.context.context.cancelled():
             raise DeadlineExceeded("nobody waits for the answer any more")
+
+    def _reply_in_parts(self, batch_id: int, place: SegmentSlice, output: _Output) -> None:
+        frame, flags = output.frame, int(Flag.SCHEMA)
+        if isinstance(frame, tuple):
+            frame, more, _ = unpack_answer(frame)
+            flags |= more
+        reply = Reply(batch_id, frame.num_rows, 0, flags, self._sender.release)
+        parts = PartIterator(frames.frame_pieces(frame), PartEncoder(lambda piece: piece), self._async_calls.runner)
+        self.streams.start(batch_id, parts, None, place, output.is_retained, reply)
 
     def _reply(self, batch_id: int, place: SegmentSlice, output: _Output) -> None:
         if self._sender.is_forked:

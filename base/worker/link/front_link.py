@@ -132,8 +132,8 @@ class FrontLink:
                 self._batches.streams.send_next_part(batch_id)
             case CancelBatch(batch_id):
                 self._batches.cancel_batch(batch_id)
-            case ReplyBuffer(batch_id, reply):
-                self._batches.reply_into(batch_id, reply)
+            case ReplyBuffer(batch_id, reply, flags):
+                self._batches.reply_into(batch_id, reply, flags)
             case CheckParameters():
                 self._check_parameters(message)
             case Hello(wire):

@@ -6,28 +6,33 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
+from msgspec.structs import replace
 
 from base.artifacts.cache.cache import Lease
 from base.async_runner import AsyncRunner
-from base.errors import PeerError, PexdockError
+from base.errors import DeadlineExceeded, PeerError, PexdockError
 from base.forks import exit_forked_child
-from base.ipc.protocol import SegmentSlice, StreamEnd, StreamPart
+from base.ipc.protocol import Reply, SegmentSlice, StreamEnd, StreamPart
 from base.worker.link.reply_sender import ReplySender, retained_flag
 from base.worker.link.segment_table import SegmentTable
-from base.worker.prediction.stream_parts import PredictionStream
+from base.worker.prediction.stream_parts import PartIterator, PredictionStream
 
 _CANCEL_S = 5.0
 """Time limit for the next part of a generator to end after it was cancelled, in seconds. It can ignore that."""
 
 
 class _OpenStream(msgspec.Struct):
-    """A streamed answer whose last part is on its way to the client, or whose next part an async generator makes in a task."""
+    """A streamed answer whose last part is on its way to the client, or whose next part an async generator makes in a task.
 
-    stream: PredictionStream
+    Or a reply that is sent in parts; `reply` is the message behind its last part.
+    """
+
+    stream: PredictionStream | PartIterator
     lease: Lease | None
     place: SegmentSlice
     is_retained: Callable[[], bool]
     task: asyncio.Task[None] | None = None
+    reply: Reply | None = None
     is_cancelled: bool = False
 
 
@@ -64,14 +69,28 @@ class StreamReplies:
         return batch_id in self._open
 
     def start(
-        self, batch_id: int, stream: PredictionStream, lease: Lease | None, place: SegmentSlice, is_retained: Callable[[], bool]
+        self,
+        batch_id: int,
+        stream: PredictionStream | PartIterator,
+        lease: Lease | None,
+        place: SegmentSlice,
+        is_retained: Callable[[], bool],
+        reply: Reply | None = None,
     ) -> None:
         """Sends the first part. Owns the stream and the lease from here on.
+
+        Args:
+            batch_id: The batch.
+            stream: The parts.
+            lease: The model of the batch.
+            place: The slice for each part.
+            is_retained: Tells whether anything still refers to the segment of the batch.
+            reply: The message behind the last part of a reply; None for a streamed answer.
 
         Raises:
             PeerError: The front door is gone, or the slice is not in one of its segments.
         """
-        self._open[batch_id] = _OpenStream(stream, lease, place, is_retained)
+        self._open[batch_id] = _OpenStream(stream, lease, place, is_retained, reply=reply)
         self.send_next_part(batch_id)
 
     def send_next_part(self, batch_id: int) -> None:
@@ -108,6 +127,9 @@ class StreamReplies:
         """Ends the stream of this batch, if there is one."""
         opened = self._open.get(batch_id)
         if opened is None or opened.is_cancelled:
+            return
+        if opened.reply is not None:
+            self._sender.send_failure(batch_id, DeadlineExceeded("nobody waits for the answer any more"), self._close(batch_id))
             return
         if opened.task is None:
             self._end(batch_id)
@@ -170,7 +192,10 @@ class StreamReplies:
         self._sender.channel.send_message(StreamPart(batch_id, len(piece), self._sender.release))
 
     def _end(self, batch_id: int) -> None:
-        self._sender.channel.send_message(StreamEnd(batch_id, retained_flag(self._close(batch_id)), self._sender.release))
+        reply = self._open[batch_id].reply
+        flags = retained_flag(self._close(batch_id))
+        end = StreamEnd(batch_id, flags, self._sender.release) if reply is None else replace(reply, flags=reply.flags | flags)
+        self._sender.channel.send_message(end)
 
     def _close(self, batch_id: int) -> Callable[[], bool]:
         """Closes a stream. Returns the function that tells whether anything still refers to its frame."""

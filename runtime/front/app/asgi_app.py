@@ -115,6 +115,7 @@ class AsgiApp:
                 head = head.with_less_time(spent_s)
             context = request_context(endpoint.spec, scope, headers, accept, request_id) if endpoint.spec.unbatched else None
             request = submit_request(head, request_id, body, responded.set_result, context, rows)
+            request.reply_files = service.table_files
         try:
             await self._send(request, responded, receive, send)
         except asyncio.CancelledError:

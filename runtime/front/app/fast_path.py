@@ -53,8 +53,14 @@ class FastPath:
             headers: Header fields, with names in lower case.
         """
         target = self._routes.cached_target(url) or self._route(url)
-        if target is None or not target.admitted or target.endpoint.spec.unbatched or target.endpoint.spec.job:
-            return None
+        if (
+            target is None
+            or not target.admitted
+            or (spec := target.endpoint.spec).unbatched
+            or spec.job
+            or (spec.whole and spec.reply_parts)
+        ):
+            return None  # the response to a whole request may be large, and is streamed then
         if (self.keys is not None and not self.keys.admits(headers)) or (target.split and not self._routes.always_batched(target)):
             return None
         length = content_type = accept = version = timeout = priority = b""

@@ -172,10 +172,14 @@ def divide_rows(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     start = taken = 0
     while start < batch.num_rows:
         end = max(start + 1, int(np.searchsorted(ends[: start + rows_max], taken + _BYTES_AT_A_TIME, "right")))
-        part = batch.slice(start, end - start)
-        columns = [_without_others(each) if pt.is_nested(each.type) else each for each in part.columns]
-        yield pa.RecordBatch.from_arrays(columns, schema=part.schema) if columns else part
+        yield own_rows(batch.slice(start, end - start))
         start, taken = end, int(ends[end - 1])
+
+
+def own_rows(part: pa.RecordBatch) -> pa.RecordBatch:
+    """Returns a slice of a batch without the lists of other rows."""
+    columns = [_without_others(each) if pt.is_nested(each.type) else each for each in part.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=part.schema) if columns else part
 
 
 _VALUES_AT_A_TIME = 16_384

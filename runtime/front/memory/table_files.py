@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 import threading
@@ -89,6 +90,30 @@ class TableFiles:
         return Full(f"a table cannot be stored in {self._folder}: {error.strerror}; free disk space, set scratch_path, or try again later")
 
 
+class TableWriter(io.RawIOBase):
+    """Appends to a file what Arrow's writers write.
+
+    Args:
+        file: The file.
+    """
+
+    def __init__(self, file: TableFile) -> None:
+        self._file = file
+
+    def writable(self) -> bool:
+        """Returns True."""
+        return True
+
+    def tell(self) -> int:
+        """Returns the number of bytes that were written."""
+        return self._file.size
+
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
+        """Appends bytes. Raises as `TableFile.append`."""
+        self._file.append([data])
+        return len(data)
+
+
 class TableFile:
     """A file that is written once, and then only mapped. It is closed with its last mapping of this process.
 
@@ -125,6 +150,19 @@ class TableFile:
                 rest = rest[written:]
                 self.size += written
 
+    def read(self, start: int, size: int) -> bytes:
+        """Returns bytes from `start` on, at most `size`. Uses the disk.
+
+        Raises:
+            OSError: They cannot be read.
+        """
+        return os.pread(self._fd, size, start)
+
+    @property
+    def path(self) -> str:
+        """A path by which this process can open the file."""
+        return f"/proc/self/fd/{self._fd}"
+
     def map(self) -> Segment:
         """Returns a mapping of the whole file, which must not be empty. Its descriptor only reads, and may be given to a worker.
 
@@ -132,7 +170,7 @@ class TableFile:
             Full: No descriptor or no memory is left.
         """
         try:
-            segment = Segment.map_file(os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC), self.size)
+            segment = Segment.map_file(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC), self.size)
         except OSError as exc:
             raise self.files.unusable(exc) from exc
         self.retain()

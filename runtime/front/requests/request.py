@@ -12,10 +12,12 @@ from base.endpoint.response_rules import InvalidResponse, check_response
 from base.errors import AuthorError, BadResult, NotAcceptable, PexdockError
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.codecs.rows import Rows
+from runtime.front.memory.table_files import TableFiles
 from runtime.front.requests.deadlines import Timed
 from runtime.front.requests.problems import problem_response
 from runtime.front.requests.request_head import ReplyObserver, RequestHead
 from runtime.front.requests.response import HttpResponse
+from runtime.front.requests.response_stream import FileStream
 from runtime.front.requests.target import check_parameter_bytes
 from runtime.front.telemetry.metrics import CLIENT_CLOSED_REQUEST
 
@@ -44,6 +46,7 @@ class InferenceRequest(Timed):
         queued_s: Time since which it has waited for its first batch, by the clock of `began_s`; 0 once it was sent, and without metrics.
         crash_count: Number of workers that exited while they had it.
         observer: Observes how it ends.
+        reply_files: The files in which a large reply is kept, if the response can be streamed; else None.
 
     Raises:
         TooLarge: parameters and context do not fit into a message to a worker.
@@ -61,6 +64,7 @@ class InferenceRequest(Timed):
         "id",
         "observer",
         "queued_s",
+        "reply_files",
         "row_count",
         "rows",
         "size_bytes",
@@ -98,6 +102,7 @@ class InferenceRequest(Timed):
         self.queued_s = 0.0
         self.crash_count = 0
         self.observer: ReplyObserver | None = None
+        self.reply_files: TableFiles | None = None
         self._respond: Callable[[HttpResponse], None] | None = respond
         self._cancel: Callable[[], None] | None = None
 
@@ -152,6 +157,15 @@ class InferenceRequest(Timed):
         self._finish(HttpResponse(200, form.media_type, self.id, encoded))
         if self.observer is not None:
             self.observer.on_succeeded(replies, start, self.row_count)
+
+    def succeed_stored(self, replies: ReplyEncoder, body: FileStream) -> None:
+        """Responds with a body in a file, of all rows of a batch's reply."""
+        if self.answered:
+            return
+        length = ((b"content-length", b"%d" % body.size),)
+        self._finish(HttpResponse(200, self.head.format.media_type, self.id, b"", length, body))
+        if self.observer is not None:
+            self.observer.on_succeeded(replies, 0, self.row_count)
 
     def succeed_raw(self, frame: pa.RecordBatch) -> None:
         """Responds with the result of a raw endpoint's handler (see `base.endpoint.raw`), if HTTP allows it: the worker is not trusted."""

@@ -136,9 +136,15 @@ class Selector:
 
 
 class ReplyObserver:
-    """Observes how one request ends. This is a base class."""
+    """Observes how one request ends. This is a base class.
+
+    Attributes:
+        reads_rows: Whether `on_succeeded` reads rows, so that they must be in memory.
+    """
 
     __slots__ = ()
+
+    reads_rows = True
 
     def on_succeeded(self, replies: ReplyEncoder, start: int, row_count: int) -> None:
         """Handles a response from rows `start` to `start + row_count` of a reply."""

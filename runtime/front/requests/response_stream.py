@@ -1,13 +1,19 @@
-"""Streams a response part by part from the worker to the client: as NDJSON, as server-sent events, or as the handler yields it."""
+"""Streams a response part by part: from the worker, as NDJSON, as server-sent events, or as the handler yields it; or from a file."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import weakref
 from collections.abc import Callable
+from functools import partial
 
 from base.ipc.release_spec import EndpointSpec
 from runtime.front.codecs import media_types
 from runtime.front.codecs.accept import preferred_media_type
+from runtime.front.memory.table_files import TableFile
+
+log = logging.getLogger(__name__)
 
 NDJSON = b"application/x-ndjson"
 EVENTS = b"text/event-stream"
@@ -89,3 +95,37 @@ class ResponseStream:
         if self._at_line_start:
             return head + piece[:-1].replace(b"\n", b"\n\ndata: ") + b"\n\n"
         return head + piece.replace(b"\n", b"\n\ndata: ")
+
+
+class FileStream(ResponseStream):
+    """A body in a file, which is closed with the last reference to this object. A slow client holds the file, and a part of it in memory.
+
+    Args:
+        file: The file, which this object owns.
+
+    Attributes:
+        size: Size of the body in bytes.
+    """
+
+    def __init__(self, file: TableFile) -> None:
+        super().__init__(opaque=True)
+        self._file = file
+        self._position = 0
+        self.size = file.size
+        weakref.finalize(self, file.close).atexit = False
+
+    async def next(self) -> bytes | None:
+        """Returns the next part; None at the end, or if the file cannot be read."""
+        if self._position == self.size:
+            return None
+        try:
+            piece = await self._file.files.run(partial(self._file.read, self._position, _FILE_PART_BYTES))
+        except OSError as exc:
+            log.error("cannot read a response: %s", exc)  # noqa: TRY400 - the operating system's reason is enough
+            piece = b""
+        self.is_cut = not piece
+        self._position += len(piece)
+        return piece or None
+
+
+_FILE_PART_BYTES = 256 * 1024

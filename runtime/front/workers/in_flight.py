@@ -9,6 +9,7 @@ from base.errors import PeerError
 from runtime.front.memory.slots import Slot
 from runtime.front.requests.parameter_check import ParameterCheck
 from runtime.front.requests.request import InferenceRequest
+from runtime.front.workers.stored_reply import StoredReply
 
 IN_FLIGHT_MAX = 2
 """Limit of batches in flight: one in the handler and one in the socket, so that the worker never waits for the front door between
@@ -23,6 +24,7 @@ class InFlightBatch:
         slot: Slot of its rows.
         reply_slot: Slot of its reply; a different slot once the worker has requested a larger reply buffer.
         table: Slot of its rows if they are in a file; `slot` then has no rows.
+        stored: Its reply, if that is sent in parts; None before the worker has told its size.
         sent_s: Time when it was sent, on the monotonic clock.
         parked: Whether it waits for its model or its client, so that it does not block other batches.
         begun: Whether the worker has reported that it began the batch, and has not parked it since.
@@ -37,6 +39,7 @@ class InFlightBatch:
     reply_slot: Slot
     sent_s: float
     table: Slot | None = None
+    stored: StoredReply | None = None
     parked: bool = False
     started: bool = False
     has_unread_part: bool = False

@@ -171,6 +171,9 @@ class WorkerLink:
         self._channel.close()
         poison = self.in_flight.poison_item() if was_drained else None
         batches, checks = self.in_flight.take_all()
+        for each in batches:
+            if each.stored is not None:
+                each.stored.close()
         if not self._welcomed.done():
             self._welcomed.set_result(False)
         items: list[WorkItem] = [*(request for batch in batches for request in batch.requests), *checks]
@@ -268,6 +271,7 @@ class WorkerLink:
 
     def _on_failed(self, number: int, error: PexdockError, flags: int) -> None:
         batch = self.in_flight.take_batch(number)
+        error = error if batch.stored is None else batch.stored.error or error
         self._replies.free_slots(batch, retained=bool(flags & Flag.RETAINED))
         self._events.on_batch_failed(batch.requests, error)
 

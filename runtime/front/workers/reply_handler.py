@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 
 import pyarrow as pa
 
 from base.errors import BadResult, Full, NotAcceptable, PeerError, PexdockError
 from base.ipc import failure
-from base.ipc.protocol import Flag, Message, NextPart, Reply, ReplyBuffer
+from base.ipc.protocol import CancelBatch, Flag, Message, NextPart, Reply, ReplyBuffer
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.memory.budget import MemoryBudget
+from runtime.front.memory.table_files import TableFile, TableFiles
 from runtime.front.requests.request import InferenceRequest
+from runtime.front.requests.response_stream import FileStream
 from runtime.front.requests.streamed_request import StreamedRequest
 from runtime.front.workers.in_flight import InFlightBatch, InFlightTable
 from runtime.front.workers.reply_lease import LEASE_MIN_BYTES, lease_reply
 from runtime.front.workers.reply_reader import read_reply
+from runtime.front.workers.stored_reply import PART_BYTES, StoredReply, make_body
 from runtime.front.workers.worker_channel import WorkerChannel
 from runtime.http.problems import status_of
 
@@ -52,8 +55,10 @@ class ReplyHandler:
         batch = in_flight.batches.get(reply.batch_id)
         if batch is None:
             raise PeerError("a reply to a batch that the worker does not have")
-        endpoint = batch.requests[0].endpoint
-        place = batch.reply_slot.reply
+        if batch.stored is not None:
+            self._on_stored_reply(reply, batch, batch.stored)
+            return
+        endpoint, place = batch.requests[0].endpoint, batch.reply_slot.reply
         if reply.length > place.length:
             raise PeerError(f"a reply of {reply.length} bytes in a place of {place.length}")
         if endpoint.spec.streams:
@@ -75,7 +80,7 @@ class ReplyHandler:
             if endpoint.spec.whole:
                 _describe_whole(encoder, batch.requests[0], reply, errors)
             if size > _QUICK_BYTES:
-                self._respond_later(encoder, batch.requests)
+                self._run_in_background(_respond(encoder, batch.requests))
             else:
                 for request in batch.requests:
                     request.succeed(encoder, start)
@@ -87,6 +92,23 @@ class ReplyHandler:
             self.free_slots(batch, retained=retained)
         elif lease.end(partial(self.free_slots, batch, retained=retained)):
             self._channel.slots.lease(batch.reply_slot)
+
+    def _on_stored_reply(self, reply: Reply, batch: InFlightBatch, stored: StoredReply) -> None:
+        """Handles the end of a reply that was sent in parts."""
+        (request,) = batch.requests
+        if batch.has_unread_part:
+            raise PeerError("the end of a reply before its last part was taken")
+        if not request.endpoint.spec.whole and reply.rows != batch.rows:
+            raise PeerError(f"a reply of {reply.rows} rows to a batch of {batch.rows}")
+        file = stored.take_file()
+        self._in_flight.take_batch(reply.batch_id)
+        if not batch.parked:
+            request.endpoint.batch_time.record(batch.computed_s)
+        encoder = ReplyEncoder(None)
+        if request.endpoint.spec.whole:
+            _describe_whole(encoder, request, reply, {})
+        self._run_in_background(_respond_stored(encoder, request, file, reply.rows))
+        self.free_slots(batch, retained=bool(reply.flags & Flag.RETAINED))
 
     @staticmethod
     def _read_group_errors(reply: Reply, batch: InFlightBatch) -> dict[int, PexdockError]:
@@ -100,26 +122,31 @@ class ReplyHandler:
             raise PeerError(f"a reply with errors of more groups than the {first.group_count} of its batch")
         return errors
 
-    def _respond_later(self, encoder: ReplyEncoder, requests: Sequence[InferenceRequest]) -> None:
-        task = asyncio.get_running_loop().create_task(_respond(encoder, requests))
+    def _run_in_background(self, call: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(call)
         self._responding.add(task)
         task.add_done_callback(self._responding.discard)
 
     def on_part(self, number: int, length: int) -> None:
-        """Handles a part of a streamed response.
+        """Handles a part of a streamed response, or of a reply that is sent in parts.
 
         Raises:
             PeerError: the part is not valid.
         """
         batch = self._in_flight.batches.get(number)
         request = None if batch is None else batch.requests[0]
-        if batch is None or not isinstance(request, StreamedRequest):
+        if batch is None or (batch.stored is None and not isinstance(request, StreamedRequest)):
             raise PeerError("a part of a response that the worker does not stream")
-        if length > batch.slot.reply.length:
-            raise PeerError(f"a part of {length} bytes in a place of {batch.slot.reply.length}")
+        if length > batch.reply_slot.reply.length:
+            raise PeerError(f"a part of {length} bytes in a place of {batch.reply_slot.reply.length}")
         if batch.has_unread_part:
             raise PeerError("a part of a response before the next part was asked for")
         batch.has_unread_part = True
+        if batch.stored is not None:
+            batch.stored.expect(length)
+            self._run_in_background(self._store_part(number, batch, batch.stored, length))
+            return
+        assert isinstance(request, StreamedRequest)
         if not batch.parked:
             self._in_flight.mark_parked(batch)
         piece = bytes(batch.slot.segment.slice_view(batch.slot.reply.prefix(length)))
@@ -129,6 +156,16 @@ class ReplyHandler:
             self.send_if_in_flight(number, NextPart(number))
 
         request.send_part(piece, ask_for_next)
+
+    async def _store_part(self, number: int, batch: InFlightBatch, stored: StoredReply, length: int) -> None:
+        """Writes a part to the file, and asks for the next one. If there is no space, the worker drops its reply."""
+        try:
+            await stored.append(batch.reply_slot.segment.slice_view(batch.reply_slot.reply.prefix(length)))
+        except Full:
+            self.send_if_in_flight(number, CancelBatch(number))
+        else:
+            batch.has_unread_part = False
+            self.send_if_in_flight(number, NextPart(number))
 
     def on_end(self, number: int, flags: int) -> None:
         """Handles the end of a streamed response.
@@ -144,7 +181,7 @@ class ReplyHandler:
         request.end_stream()
 
     def on_reply_too_large(self, number: int, length: int) -> None:
-        """Gives the worker a larger reply buffer.
+        """Gives the worker a larger reply buffer, or has it send its reply in parts, which go to a file.
 
         Raises:
             PeerError: the worker does not have such a batch, or has requested a buffer before.
@@ -159,6 +196,11 @@ class ReplyHandler:
             limit = batch.requests[0].endpoint.release.response_max_bytes
             if length > limit:
                 raise BadResult(f"the result takes more than {limit} bytes: return less for each row, or raise response_max_bytes")
+            files = _reply_files(batch)
+            if files is not None and length > files.file_min_bytes:
+                batch.reply_slot, batch.stored = self._channel.slots.take_slot(0, PART_BYTES), StoredReply(files, length)
+                self._channel.send_message(ReplyBuffer(number, batch.reply_slot.reply.prefix(PART_BYTES), Flag.PARTS))
+                return
             if length > self._budget.max_bytes:
                 raise BadResult("the result takes more than all shared memory: return less for each row, or raise shared_memory_max_bytes")
             batch.reply_slot = self._channel.slots.take_slot(0, length)
@@ -175,6 +217,8 @@ class ReplyHandler:
     def free_slots(self, batch: InFlightBatch, *, retained: bool) -> None:
         """Frees the slots of a finished batch. `retained` is true if the worker still refers to the request's frame."""
         slots = self._channel.slots
+        if batch.stored is not None:
+            batch.stored.close()
         slots.give_back(batch.slot, retained=retained)
         if batch.reply_slot is not batch.slot:
             slots.give_back(batch.reply_slot, retained=False)
@@ -184,6 +228,14 @@ class ReplyHandler:
             self._channel.announce_forgotten()
 
 
+def _reply_files(batch: InFlightBatch) -> TableFiles | None:
+    """Returns the files in which the reply to a batch may be kept; None if it must be in memory."""
+    first, *others = batch.requests
+    if others or not first.endpoint.spec.reply_parts or (first.observer is not None and first.observer.reads_rows):
+        return None
+    return first.reply_files
+
+
 def _describe_whole(encoder: ReplyEncoder, request: InferenceRequest, reply: Reply, errors: dict[int, PexdockError]) -> None:
     """Adds to a reply what only those of endpoints that take whole requests have. A request that cannot fail in part fails."""
     encoder.is_record = reply.rows == 1 and bool(reply.flags & Flag.RECORD)
@@ -191,6 +243,19 @@ def _describe_whole(encoder: ReplyEncoder, request: InferenceRequest, reply: Rep
     request.row_count = reply.rows
     if errors and not request.group_count:
         request.fail(max(errors.values(), key=status_of))
+
+
+async def _respond_stored(encoder: ReplyEncoder, request: InferenceRequest, file: TableFile, rows: int) -> None:
+    """Makes the body of a response of a reply in a file, and responds with it."""
+    if not request.needs_body:
+        file.close()
+        return
+    try:
+        body = await asyncio.to_thread(make_body, file, request, rows, is_record=encoder.is_record)
+    except (BadResult, NotAcceptable, Full) as exc:
+        request.fail(exc, blamed=isinstance(exc, BadResult))
+    else:
+        request.succeed_stored(encoder, FileStream(body))
 
 
 async def _respond(encoder: ReplyEncoder, requests: Sequence[InferenceRequest]) -> None:

@@ -72,7 +72,7 @@ def lease_reply(frame: memoryview, reply: Reply, requests: Sequence[InferenceReq
     return ReplyLease(frame) if is_one_batch(frame, rows, request.endpoint.output_schema) else None
 
 
-def is_one_batch(frame: memoryview, rows: int, schema: pa.Schema | None) -> bool:
+def is_one_batch(frame: memoryview, rows: int, schema: pa.Schema | None, metadata_max_bytes: int = 1024**2) -> bool:
     """Returns whether a reply is an Arrow stream of exactly one batch, so that it may be sent unchanged.
 
     The worker can write to the reply at any time, even during this check. So Arrow gets a copy of the metadata, with zeros in place of the
@@ -83,8 +83,10 @@ def is_one_batch(frame: memoryview, rows: int, schema: pa.Schema | None) -> bool
         frame: The reply's bytes.
         rows: The rows of the batch.
         schema: Schema of the endpoint's replies; None if each reply may have its own.
+        metadata_max_bytes: Limit of one message's metadata. The default is enough for about ten thousand columns. Replies with more are
+            copied and validated like small ones.
     """
-    head = _copy_metadata(frame)
+    head = _copy_metadata(frame, metadata_max_bytes)
     if head is None:
         return False
     memory = mmap.mmap(-1, len(frame))  # zeros, which take no memory until they are read
@@ -105,14 +107,14 @@ def is_one_batch(frame: memoryview, rows: int, schema: pa.Schema | None) -> bool
     return not schema_bytes and bytes(frame[len(head) + batch_bytes :][: len(_END) + 1]) in (b"", _END)
 
 
-def _copy_metadata(frame: memoryview) -> bytes | None:
+def _copy_metadata(frame: memoryview, max_bytes: int) -> bytes | None:
     """Returns a copy of the metadata of a schema and a batch, each after a mark and its length; None if there is no such metadata."""
     copy = b""
     for _ in range(2):
         at = len(copy)
         prefix = bytes(frame[at : at + 8])
         size = int.from_bytes(prefix[4:], "little")
-        if prefix[:4] != _MARK or not 0 < size <= _METADATA_MAX_BYTES:
+        if prefix[:4] != _MARK or not 0 < size <= max_bytes:
             return None
         copy += prefix + bytes(frame[at + 8 : at + 8 + size])
     return copy
@@ -120,6 +122,3 @@ def _copy_metadata(frame: memoryview) -> bytes | None:
 
 _MARK, _END = b"\xff\xff\xff\xff", b"\xff\xff\xff\xff\0\0\0\0"
 """The beginning of a message and the end of a stream (https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format)."""
-
-_METADATA_MAX_BYTES = 1024**2
-"""Limit of one message's metadata, enough for about ten thousand columns. Replies with more are copied and validated like small ones."""

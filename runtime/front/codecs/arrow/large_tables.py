@@ -6,7 +6,6 @@ record batches. Both are mapped by the worker. No more than a slice of the rows 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -22,7 +21,7 @@ from runtime.front.codecs.rows import Rows
 from runtime.front.codecs.values.limits import EXPANDED_MAX_BYTES, check_column_count, check_expanded_size
 from runtime.front.codecs.values.schema_fit import misfit_error
 from runtime.front.memory.table_body import TableBody
-from runtime.front.memory.table_files import TableFile
+from runtime.front.memory.table_files import TableWriter
 
 FitBatch = Callable[[pa.RecordBatch], tuple[pa.RecordBatch, bool]]
 """Returns validated rows with the columns that a worker expects, and whether they are the same as before."""
@@ -144,7 +143,7 @@ def _write_table(body: TableBody, batches: Iterator[pa.RecordBatch], schema: pa.
     found = files.create()
     try:
         first = next(batches)
-        with pa.ipc.new_stream(_Sink(found), first.schema if schema is None else schema) as stream:
+        with pa.ipc.new_stream(TableWriter(found), first.schema if schema is None else schema) as stream:
             stream.write_batch(first)
             for batch in batches:
                 stream.write_batch(batch)
@@ -161,17 +160,3 @@ def _rows_of(body: TableBody, schema: pa.Schema | None) -> Rows:
     rows = Rows(table, "" if schema is not None else table.schema.to_string(show_field_metadata=False, show_schema_metadata=False))
     rows.body_buffer = body
     return rows
-
-
-class _Sink(io.RawIOBase):
-    """A file for Arrow's writers."""
-
-    def __init__(self, file: TableFile) -> None:
-        self._file = file
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
-        self._file.append([data])
-        return len(data)
