@@ -36,7 +36,7 @@ def build_base(project: Path, out: Path | None = None, *, cache: Path, report: R
     stamp = Stamp(kind="base", name=SDK, version=version, wire=WIRE_VERSION, fingerprint=fingerprint)
     out = out or project / "dist"
     place = out / f"base-{version}.pex" if out.is_dir() else out
-    request = BuildRequest("base", fingerprint, place, cache, lambda out: _build(project, stamp, out, cache, report))
+    request = BuildRequest("base", fingerprint, "base", place, cache, lambda out: _build(project, stamp, out, cache, report))
     return build_or_reuse(request, report)
 
 

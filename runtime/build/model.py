@@ -22,7 +22,7 @@ from runtime.build.pack import BuildRequest, BuiltPex, build_or_reuse, run_pex, 
 from runtime.build.project import ModelOptions, left_out_warning
 from runtime.build.subtract import select_distributions
 from runtime.build.tool import BuildFailed, Steps
-from runtime.build.wheel import build_wheel, read_wheels, without_links
+from runtime.build.wheel import build_wheel, project_name, read_wheels, without_links
 from runtime.pex import archive as zips
 from runtime.pex.distribution import ENDPOINT_GROUP, Distribution
 from runtime.pex.file import SDK, BaseStamp, PexFile, Stamp, read_pex, read_stamp, refuse_reserved_modules
@@ -88,7 +88,8 @@ def build_model(
             build.write(Path(folder), out)
 
     fingerprint = sources_fingerprint(model, build.built_on.sha256, build.options, build.lock)
-    built = build_or_reuse(BuildRequest("model", fingerprint, out or base_pex.parent, cache, write), report)
+    request = BuildRequest("model", fingerprint, project_name(model), out or base_pex.parent, cache, write)
+    built = build_or_reuse(request, report)
     with zips.open_archive(built.path) as archive:
         packed = [name.removeprefix(".deps/").partition("/")[2] for name in archive.namelist() if name.startswith(".deps/")]
     return dataclasses.replace(built, warnings=tuple(build.warnings(packed, built.carried, built.own_bytes)))

@@ -80,6 +80,7 @@ class BuildRequest:
     Attributes:
         kind: "base" or "model".
         fingerprint: Hash of everything that it is built from.
+        name: Name of the file in a folder, before the version.
         out: The file to write, or a folder, in which it is called `<name>-<version>.pex`.
         cache: The cache folder.
         build: Writes the pex to a path.
@@ -87,6 +88,7 @@ class BuildRequest:
 
     kind: str
     fingerprint: str
+    name: str
     out: Path
     cache: Path
     build: Callable[[Path], None]
@@ -113,7 +115,7 @@ def build_or_reuse(request: BuildRequest, report: Report) -> BuiltPex:
                 built.replace(cached)
         assert stamp is not None, "each build writes a stamp"
         os.utime(cached)
-        place = request.out / f"{stamp.name}-{stamp.version}.pex" if request.out.is_dir() else request.out
+        place = request.out / f"{request.name or stamp.name}-{stamp.version}.pex" if request.out.is_dir() else request.out
         if not place.is_file() or file_sha256(place, request.cache) != file_sha256(cached, request.cache):
             _copy_to_place(cached, place)
     prune_to_newest(cached.parent, "*.pex", _KEPT_BUILDS[request.kind])

@@ -50,16 +50,13 @@ def read_pyproject(project: Path) -> dict[str, Any]:
 
 
 def project_name(project: Path) -> str:
-    """Returns the canonical name of a project.
+    """Returns the name of a project as its pyproject.toml spells it; empty if that has none.
 
     Raises:
-        BuildFailed: Its pyproject.toml is missing, invalid or names none.
+        BuildFailed: The file is missing or invalid.
     """
     found = read_pyproject(project)
-    name = found.get("project", {}).get("name") or found.get("tool", {}).get("poetry", {}).get("name")
-    if not isinstance(name, str):
-        raise BuildFailed(f"{project / 'pyproject.toml'} has no [project] with a name")
-    return str(canonicalize_name(name))
+    return str(found.get("project", {}).get("name") or found.get("tool", {}).get("poetry", {}).get("name") or "")
 
 
 def build_wheel(project: Path, folder: Path) -> Path:

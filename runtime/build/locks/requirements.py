@@ -116,8 +116,8 @@ def _named(what: str, parent: Path) -> str:
         name = parse_wheel_filename(path.name)[0]
     elif path.name.endswith((".tar.gz", ".zip")):
         name = parse_sdist_filename(path.name)[0]
-    elif address.startswith("file:"):
-        name = project_name(path)
     else:
+        name = project_name(path) if address.startswith("file:") else ""
+    if not name:
         raise BuildFailed(f"the requirements in {parent} do not say what {address} is; write `NAME @ {address}`")
     return f"{name} @ {address}{f' {semicolon}{marker}' if semicolon else ''}"
