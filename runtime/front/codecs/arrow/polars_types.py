@@ -15,7 +15,9 @@ _DECIMAL_DIGITS_MAX = 38
 
 
 def polars_type(kind: pa.DataType) -> pa.DataType:
-    """Returns the type itself if Polars holds its values unchanged, or the type to cast to. The cast fails if a value does not fit.
+    """Returns the type itself if Polars takes its values as they are and quickly; else a type to cast to, which may need another cast.
+
+    A cast fails if a value does not fit.
 
     Types may nest as deep as Python functions may call.
 
@@ -31,8 +33,9 @@ def polars_type(kind: pa.DataType) -> pa.DataType:
             is_plain = kind.precision <= _DECIMAL_DIGITS_MAX and kind.scale >= 0 and not isinstance(kind, pa.Decimal256Type)
             return kind if is_plain else pa.decimal128(_DECIMAL_DIGITS_MAX, max(0, kind.scale))
         case pa.DictionaryType():
-            value = polars_type(kind.value_type)
-            return kind if value == kind.value_type or kind.value_type in _VIEWS else value
+            # Polars would make them categories, holding Python's lock for more than a second for a million. Arrow takes no views.
+            text = _TEXTS.get(kind.value_type)
+            return kind.value_type if text is None else pa.dictionary(kind.index_type, text)  # type: ignore[call-overload,no-any-return]
         case pa.BaseExtensionType():
             if kind.extension_name == "arrow.opaque":
                 raise TypeError("an opaque type")
@@ -47,6 +50,10 @@ def polars_type(kind: pa.DataType) -> pa.DataType:
             return pa.list_(_field(kind.value_field), kind.list_size)
         case pa.StructType():
             return pa.struct([_field(field) for field in kind])
+        case pa.Time32Type():
+            return pa.time64("ns")
+        case pa.FixedSizeBinaryType():
+            return pa.large_binary()
     if kind == pa.date64():
         return pa.date32()  # Polars would make it a datetime
     return _VIEWS.get(kind, kind)
@@ -59,6 +66,9 @@ _VIEWS: Mapping[pa.DataType, pa.DataType] = {
     pa.large_binary(): pa.binary_view(),
 }
 """Types that Polars would convert itself, in several times the time, in which it holds Python's lock."""
+
+_TEXTS: Mapping[pa.DataType, pa.DataType] = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+"""Types of dictionaries that Arrow cannot decode, and those that it can."""
 
 
 def _field(field: pa.Field) -> pa.Field:  # type: ignore[type-arg]

@@ -16,7 +16,6 @@ from polars import CompatLevel
 
 from base.errors import Cell, Malformed, TooLarge
 from base.schema import ranges
-from base.schema.dtypes import wire_form
 from base.schema.wire import Column, has_nul_in_names
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes
 from runtime.front.codecs.arrow.polars_types import polars_type
@@ -128,15 +127,16 @@ def infer_frame(table: pa.Table) -> pl.DataFrame:
         beyond = ranges.out_of_range(each)
         if beyond is not None:
             raise schema_fit.misfit_error([Cell(beyond.arg_max(), name, "expected a point in time in the years 1 to 9999")])
-    return pl.DataFrame({name: each.cast(wire_form(each.dtype)) for name, each in columns.items()} or None, height=table.num_rows)
+    return pl.DataFrame(columns or None, height=table.num_rows)
 
 
 def _series(column: pa.ChunkedArray, name: str) -> pl.Series:  # type: ignore[type-arg]
     if _is_deep(column.type):
         raise schema_fit.misfit_error([Cell(None, name, f"values are nested more than {NESTED_MAX} levels deep")])
     try:
-        wanted = polars_type(column.type)
-        found = pl.from_arrow(column if wanted == column.type else column.cast(wanted))
+        while (wanted := polars_type(column.type)) != column.type:
+            column = column.cast(wanted)
+        found = pl.from_arrow(column)
     except pa.ArrowInvalid as exc:
         raise schema_fit.misfit_error([Cell(None, name, f"a value of type {column.type} is out of range: {exc}")]) from exc
     except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError, ValueError) as exc:
