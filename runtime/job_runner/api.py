@@ -81,11 +81,14 @@ class JobApi:
     """Answers the requests of the socket.
 
     Args:
-        jobs: The runner's jobs.
+        jobs: The runner's jobs, or the reason why there are none.
+
+    Attributes:
+        jobs: As given; it may be replaced.
     """
 
-    def __init__(self, jobs: Jobs) -> None:
-        self._jobs = jobs
+    def __init__(self, jobs: Jobs | PexdockError) -> None:
+        self.jobs = jobs
 
     async def listen(self, listener: socket.socket) -> asyncio.Server:
         """Accepts connections until the server that it returns is closed."""
@@ -99,10 +102,14 @@ class JobApi:
             if not line.endswith(b"\n"):
                 return
             request = decode_request(line)
-            if not isinstance(request, FollowJob):
-                await _send(writer, await self._reply(request))
+            jobs = self.jobs
+            if isinstance(jobs, PexdockError):
+                await _send(writer, Refused.from_error(jobs))
                 return
-            sending = asyncio.ensure_future(self._send_changes(request, writer))
+            if not isinstance(request, FollowJob):
+                await _send(writer, await self._reply(jobs, request))
+                return
+            sending = asyncio.ensure_future(self._send_changes(jobs, request, writer))
             gone = asyncio.ensure_future(reader.read(1))
             try:
                 await asyncio.wait([sending, gone], return_when=asyncio.FIRST_COMPLETED)
@@ -115,68 +122,69 @@ class JobApi:
         finally:
             writer.close()
 
-    async def _reply(self, request: JobRequest) -> JobReply:
+    async def _reply(self, jobs: Jobs, request: JobRequest) -> JobReply:
         try:
-            return await self._answer(request)
+            return await self._answer(jobs, request)
         except PexdockError as exc:
             return Refused.from_error(exc)
         except Exception:  # it ends this request only
             log.exception("a request of %s failed", type(request).__name__)
             return Refused.from_error(PexdockError("internal error; the log of the job runner has the reason"))
 
-    async def _answer(self, request: JobRequest) -> JobReply:
-        jobs = self._jobs
+    async def _answer(self, jobs: Jobs, request: JobRequest) -> JobReply:
         match request:
             case SubmitJob(submission):
                 job, is_new = await jobs.submit(submission)
-                return JobFound(self._document(job), is_new)
+                return JobFound(_document(jobs, job), is_new)
             case GetJob(client, job_id):
-                return JobFound(self._document(await jobs.get(client, job_id)))
+                return JobFound(_document(jobs, await jobs.get(client, job_id)))
             case CancelJob(client, job_id):
-                return JobFound(self._document(await jobs.cancel(client, job_id)))
+                return JobFound(_document(jobs, await jobs.cancel(client, job_id)))
             case FindResult(client, job_id):
-                return self._result(await jobs.get(client, job_id))
+                return _result(jobs, await jobs.get(client, job_id))
             case ListJobs(client, states, model, before, count_max, after, job_id):
                 if after and client is not None:
                     before = (await jobs.get(client, after)).number
                 count = min(max(count_max, 1), COUNT_MAX)
                 found = await jobs.list_jobs(client, job_id=job_id, states=states, model=model, before=before, count_max=count)
-                documents = [self._document(job, client=job.submission.client if client is None else "") for job in found]
+                documents = [_document(jobs, job, client=job.submission.client if client is None else "") for job in found]
                 return JobsFound(documents, found[-1].number if len(found) == count else None)
             case FollowJob():
                 raise AssertionError("it has several replies")
 
-    def _document(self, job: Job, client: str = "") -> JobDocument:
-        place = self._jobs.jobs_before(job) + 1 if job.state is JobState.QUEUED else None
-        return job_document(job, place=place, client=client)
-
-    def _result(self, job: Job) -> ResultFound:
-        document = self._document(job)
-        match job.state:
-            case JobState.DONE:
-                return ResultFound(document, job.number, str(self._jobs.result_path(job)), job.one_record, job.result_status)
-            case JobState.QUEUED | JobState.RUNNING:
-                raise Conflict(f"the job is {job.state}, and has no result yet; wait for it with GET /jobs/{job.id}/events")
-            case JobState.FAILED:
-                raise Conflict(f"the job has failed: {document.reason}; GET /jobs/{job.id} has the whole error")
-            case JobState.CANCELLED:
-                raise Conflict("the job was cancelled, so it has no result; submit it again")
-            case JobState.EXPIRED if job.started_s is None:
-                raise Gone("the job has expired, since it could not begin in time; submit it again")
-            case JobState.EXPIRED:
-                raise Gone("the job has expired, and its result was removed; submit it again, and fetch the result earlier")
-
-    async def _send_changes(self, request: FollowJob, writer: asyncio.StreamWriter) -> None:
+    async def _send_changes(self, jobs: Jobs, request: FollowJob, writer: asyncio.StreamWriter) -> None:
         """Sends the job as it is, and each change once the client has read the ones before."""
         try:
-            await _send(writer, JobFound(self._document(await self._jobs.get(request.client, request.id))))
-            async for number, job in self._jobs.follow(request.client, request.id, request.after):
-                await _send(writer, JobChanged(number, self._document(job)))
+            await _send(writer, JobFound(_document(jobs, await jobs.get(request.client, request.id))))
+            async for number, job in jobs.follow(request.client, request.id, request.after):
+                await _send(writer, JobChanged(number, _document(jobs, job)))
         except PexdockError as exc:
             await _send(writer, Refused.from_error(exc))
         except Exception:  # as in `_reply`
             log.exception("the changes of job %s cannot be sent", request.id)
             await _send(writer, Refused.from_error(Unavailable("internal error; the log of the job runner has the reason")))
+
+
+def _document(jobs: Jobs, job: Job, client: str = "") -> JobDocument:
+    place = jobs.jobs_before(job) + 1 if job.state is JobState.QUEUED else None
+    return job_document(job, place=place, client=client)
+
+
+def _result(jobs: Jobs, job: Job) -> ResultFound:
+    document = _document(jobs, job)
+    match job.state:
+        case JobState.DONE:
+            return ResultFound(document, job.number, str(jobs.result_path(job)), job.one_record, job.result_status)
+        case JobState.QUEUED | JobState.RUNNING:
+            raise Conflict(f"the job is {job.state}, and has no result yet; wait for it with GET /jobs/{job.id}/events")
+        case JobState.FAILED:
+            raise Conflict(f"the job has failed: {document.reason}; GET /jobs/{job.id} has the whole error")
+        case JobState.CANCELLED:
+            raise Conflict("the job was cancelled, so it has no result; submit it again")
+        case JobState.EXPIRED if job.started_s is None:
+            raise Gone("the job has expired, since it could not begin in time; submit it again")
+        case JobState.EXPIRED:
+            raise Gone("the job has expired, and its result was removed; submit it again, and fetch the result earlier")
 
 
 async def _send(writer: asyncio.StreamWriter, reply: JobReply) -> None:

@@ -29,10 +29,10 @@ from runtime.front.scheduling.admission import check_parameters, decode_rows, su
 from runtime.front.scheduling.endpoint_queue import EndpointQueue
 from runtime.front.workers.link import WorkerLink
 from runtime.job_runner.releases import JobReleases, headers_of
-from runtime.job_runner.results import store_result
+from runtime.job_runner.results import store_result, when_room
 from runtime.jobs.files import JobFiles
-from runtime.jobs.job import Job, JobEvent, after_interruption
-from runtime.jobs.store.interface import JobResult
+from runtime.jobs.job import BODY_LOST, Job, JobEvent, after_interruption, make_error
+from runtime.jobs.store.interface import JobLimits, JobResult
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +125,8 @@ class JobRun:
             return computing.result()
         except Unavailable:
             return self._interrupted()
+        except _BodyLost as exc:
+            return AttemptEnd(JobEvent.FAIL, make_error(self.job, exc.code, exc.detail))
         except PexdockError as exc:
             return AttemptEnd(JobEvent.FAIL, problem_of(exc, self.job))
         except Exception:  # it ends this job only
@@ -139,7 +141,7 @@ class JobRun:
             self._computing.cancel()
 
     async def _compute(self) -> AttemptEnd:
-        with await asyncio.to_thread(self._open_body) as file:
+        with await when_room(self._open_body) as file:
             while True:
                 head = await self._wait_worker()
                 body = await stored_body(head, self._releases.table_files, file)
@@ -182,7 +184,8 @@ class JobRun:
             return self._interrupted()
         if response.status >= _BAD_REQUEST:
             return AttemptEnd(JobEvent.FAIL, _problem_in(response, self.job))
-        await store_result(self._files, self.job.number, response, self._observer.require_success)
+        left_bytes = msgspec.convert(self._config.limits, JobLimits).results_left_bytes
+        await store_result(self._files, self.job.number, response, self._observer.require_success, left_bytes)
         media_type, failed_groups = response.media_type.decode("latin-1"), int(dict(response.more).get(b"x-pexdock-failed-groups", 0))
         result = JobResult(media_type, self._observer.is_record, response.status, failed_groups)
         return AttemptEnd(JobEvent.FINISH, result=result)
@@ -209,8 +212,11 @@ class JobRun:
 
     def _open_body(self) -> io.FileIO:
         """Opens the body, and makes the folder of checkpoints. Blocks."""
-        self._files.make_checkpoint(self.job.number, self._config.worker_owner)
-        return self._files.body(self.job.number).open("rb", buffering=0)
+        try:
+            self._files.make_checkpoint(self.job.number, self._config.worker_owner)
+            return self._files.body(self.job.number).open("rb", buffering=0)
+        except FileNotFoundError as exc:
+            raise _BodyLost(BODY_LOST) from exc
 
     def _context(self, head: RequestHead) -> RequestContext:
         spec, submission = head.target.endpoint.spec, self.job.submission
@@ -261,6 +267,12 @@ class _NoWorker(PexdockError):
     """No job worker can start."""
 
     code = "no_worker"
+
+
+class _BodyLost(PexdockError):
+    """Somebody has removed the body."""
+
+    code = "body_lost"
 
 
 class _MayNotRepeat(PexdockError):

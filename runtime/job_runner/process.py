@@ -37,10 +37,13 @@ from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.job_runner.api import JobApi
 from runtime.job_runner.releases import JobReleases
 from runtime.job_runner.runner import JobRunner
-from runtime.jobs.store.interface import JobLimits
+from runtime.jobs.store.interface import JobLimits, JobStoreUnusable
 from runtime.jobs.store.sqlite_store import SqliteJobStore
 
 log = logging.getLogger(__name__)
+
+_REOPEN_S = 5.0
+"""Interval in seconds at which a store that cannot be used is opened again."""
 
 
 class RunnerProcess:
@@ -54,6 +57,7 @@ class RunnerProcess:
     def __init__(self, control: socket.socket, listener: socket.socket) -> None:
         self._channel = ParentChannel(control)
         self._listener = listener
+        self._config: JobRunnerConfig
 
     async def run(self) -> ExitCode:
         """Runs jobs until the supervisor sends Drain or is gone."""
@@ -67,14 +71,16 @@ class RunnerProcess:
         dispatchers = Dispatchers(limits, configure.shared_memory_max_bytes, deadlines, reporter.metrics, report=reporter.on_worker_event)
         dispatchers.batches_max = 1  # a second job would wait for the first, perhaps for hours, although another worker is starting
         releases = JobReleases(dispatchers, TableFiles(configure))
-        runner = await self._make_runner(configure.job_runner, releases, reporter)
-        await runner.start()
-        server = await JobApi(runner).listen(self._listener)
+        self._config = configure.job_runner
+        api = JobApi(await self._open_runner(releases, reporter))
+        server = await api.listen(self._listener)
         LoopWatchdog("the job runner", configure.loop_turn_warn_ms, lambda ms: self._on_slow_turn(configure, ms)).start()
         await channel.send(Listening())
-        code = await self._follow(runner, releases)
-        if code is ExitCode.OK:
-            await runner.drain()
+        failing = asyncio.get_running_loop().create_task(self._keep_open(api, releases, reporter))
+        code = await self._follow(api, releases, failing)
+        failing.cancel()
+        if code is ExitCode.OK and isinstance(api.jobs, JobRunner):
+            await api.jobs.drain()
         server.close()
         await reporter.report()
         channel.close()
@@ -84,8 +90,10 @@ class RunnerProcess:
         if configure.metrics is not None:
             self._channel.run_in_background(self._channel.send(process_report("job runner", "LoopTurn", milliseconds)))
 
-    async def _make_runner(self, config: JobRunnerConfig, releases: JobReleases, reporter: FrontReporter) -> JobRunner:
-        channel, limits = self._channel, msgspec.convert(config.limits, JobLimits)
+    async def _open_runner(self, releases: JobReleases, reporter: FrontReporter) -> JobRunner | PexdockError:
+        """Returns the runner, or the reason why the store cannot be used now."""
+        channel, config = self._channel, self._config
+        limits = msgspec.convert(config.limits, JobLimits)
 
         def send(message: JobDemand | WorkerUnhealthy) -> None:
             if isinstance(message, JobDemand):
@@ -93,27 +101,52 @@ class RunnerProcess:
             else:
                 reporter.on_worker_event(message)
 
-        store = await asyncio.to_thread(SqliteJobStore, Path(config.state_path), limits)
-        return JobRunner(store, store.files, releases, config, send)
+        store: SqliteJobStore | None = None
+        try:
+            store = await asyncio.to_thread(SqliteJobStore, Path(config.state_path), limits)
+            runner = JobRunner(store, store.files, releases, config, send)
+            await runner.start()
+        except PexdockError as exc:
+            if store is not None:
+                await asyncio.to_thread(store.close)
+            return exc
+        except OSError as exc:
+            return JobStoreUnusable(f"the folder of jobs cannot be used: {exc}", "the folder of jobs cannot be used")
+        return runner
 
-    async def _follow(self, runner: JobRunner, releases: JobReleases) -> ExitCode:
-        """Handles messages until the supervisor wants this process to exit. Raises the error by which the store is of no more use."""
+    async def _keep_open(self, api: JobApi, releases: JobReleases, reporter: FrontReporter) -> None:
+        """Opens a store that could not be opened again, since the reason may pass. Raises the error by which it is of no more use."""
+        told = ""
+        while not isinstance(api.jobs, JobRunner):
+            if str(api.jobs) != told:
+                told = str(api.jobs)
+                log.critical("%s", told)
+            await asyncio.sleep(_REOPEN_S)
+            api.jobs = await self._open_runner(releases, reporter)
+        await api.jobs.scheduler.failed
+
+    async def _follow(self, api: JobApi, releases: JobReleases, failing: asyncio.Task[None]) -> ExitCode:
+        """Handles messages until the supervisor wants this process to exit. Raises the error of `failing`."""
         while True:
             receiving: asyncio.Task[ControlMessage | None] = asyncio.ensure_future(self._channel.receive())
-            either: list[asyncio.Future[Any]] = [receiving, runner.scheduler.failed]
+            either: list[asyncio.Future[Any]] = [receiving, failing]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if runner.scheduler.failed.done():
-                runner.scheduler.failed.result()
+            if failing.done():
+                failing.result()
+            scheduler = api.jobs.scheduler if isinstance(api.jobs, JobRunner) else None
             match receiving.result():
                 case RoutingTable() as table:
                     await releases.apply(table)
-                    runner.scheduler.begin_jobs()
+                    if scheduler is not None:
+                        scheduler.begin_jobs()
                     await self._channel.send(TableApplied(table.generation))
                     await self._channel.send(RoutesDrained(table.generation))
                 case Configure(job_runner=JobRunnerConfig() as config):
-                    runner.scheduler.reconfigure(config)
-                case ReportNotReady():
-                    runner.scheduler.begin_drain()
+                    self._config = config
+                    if scheduler is not None:
+                        scheduler.reconfigure(config)
+                case ReportNotReady() if scheduler is not None:
+                    scheduler.begin_drain()
                 case Drain():
                     return ExitCode.OK
                 case None:
@@ -133,7 +166,7 @@ def run(control: socket.socket, listener: socket.socket) -> ExitCode:
     os.umask(0o077)  # records and results are for this user alone, also if a worker of another one may pass through their folders
     try:
         return uvloop.run(RunnerProcess(control, listener).run())
-    except PexdockError as exc:  # the store cannot be used; the supervisor tries again, since the reason may pass
+    except PexdockError as exc:  # the store is of no more use; the next process opens it again, and says why it cannot
         log.critical("%s", exc)
         return ExitCode.CRASHED
     except Exception:

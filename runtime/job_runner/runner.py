@@ -12,17 +12,17 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from base.errors import PexdockError
+from base.errors import Full, PexdockError, Unavailable
 from base.ipc.front_door_control import JobDemand, JobRunnerConfig, WorkerUnhealthy
 from base.jobs.attempt import Progress
 from runtime.job_runner.events import JobEvents
 from runtime.job_runner.releases import JobReleases
 from runtime.job_runner.scheduler import JobScheduler
-from runtime.job_runner.stored_jobs import StoredJobs
+from runtime.job_runner.stored_jobs import RETRY_S, StoredJobs
 from runtime.job_runner.webhooks.sender import WebhookSender
 from runtime.jobs.files import JobFiles
-from runtime.jobs.job import Job, JobState, Submission
-from runtime.jobs.store.interface import JobLimits, JobStore
+from runtime.jobs.job import Job, JobEvent, JobState, Submission
+from runtime.jobs.store.interface import ImpossibleStep, JobLimits, JobStore
 from runtime.jobs.webhook_hosts import WebhookConfig
 
 log = logging.getLogger(__name__)
@@ -56,14 +56,30 @@ class JobRunner:
         self._events = JobEvents()
         self._webhooks = WebhookSender(msgspec.convert(config.webhooks, WebhookConfig), self._on_end_told)
         self._tidy_s = msgspec.convert(config.limits, JobLimits).tidy_s
+        self._is_recovered = False
         self._tidying: asyncio.Task[None] | None = None
         self._is_done = asyncio.Event()  # another job is done, so there may be too many results
 
     async def start(self) -> None:
-        """Queues the jobs that wait since before, and begins to remove what is too old."""
-        for job in await self._stored.run(self._stored.store.waiting):
-            self.scheduler.enqueue(job)
+        """Queues the jobs that wait since before, and begins to remove what is too old. While the disk is full, that comes later.
+
+        Raises:
+            JobStoreUnusable: The store cannot be used.
+        """
+        await self._recover()
         self._tidying = asyncio.get_running_loop().create_task(self._tidy())
+
+    async def _recover(self) -> None:
+        """Ends what was interrupted, and queues the jobs that wait, if the disk lets it."""
+        store = self._stored.store
+        try:
+            await self._stored.run(store.recover)
+            waiting = await self._stored.run(store.waiting)
+        except (Full, Unavailable):
+            return
+        self._is_recovered = True
+        for job in waiting:
+            self.scheduler.enqueue(job)
 
     async def drain(self) -> None:
         """Waits until no job runs any more, and closes the store."""
@@ -89,6 +105,8 @@ class JobRunner:
         """
         if submission.webhook:
             self._webhooks.check_url(submission.webhook)
+        if not self._is_recovered:
+            raise Full("the disk for jobs is full; try again later", retry_after_s=60)
         submission = replace(submission, release_id=self._releases.named_by(submission))
         job, is_new = await self._stored.run(partial(self._stored.store.add, submission))
         if job.state is JobState.QUEUED and job.number not in self.scheduler:
@@ -96,12 +114,18 @@ class JobRunner:
         return job, is_new
 
     async def get(self, client: str, job_id: str) -> Job:
-        """Returns a job of a client as it is now.
+        """Returns a job of a client as it is now. If it is done, and somebody has removed its result, it expires.
 
         Raises:
             NotFound: The client has no such job.
         """
-        return await self._stored.run(partial(self._stored.store.get, client, job_id))
+        store = self._stored.store
+        job = await self._stored.run(partial(store.get, client, job_id))
+        if job.state is JobState.DONE and not await self._stored.run(self._stored.files.result(job.number).exists):
+            with suppress(ImpossibleStep):  # it has expired meanwhile
+                self._publish(await self._stored.run(partial(store.step, job.number, JobEvent.EXPIRE)))
+            job = await self._stored.run(partial(store.get, client, job_id))
+        return job
 
     async def list_jobs(
         self,
@@ -180,6 +204,9 @@ class JobRunner:
             log.warning("job %d: its webhook will be told again: %s", number, exc)
 
     async def _tidy(self) -> None:
+        while not self._is_recovered:
+            await asyncio.sleep(RETRY_S)
+            await self._recover()
         while True:
             try:
                 for job in await self._stored.run(self._stored.store.tidy):

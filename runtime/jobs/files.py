@@ -1,6 +1,7 @@
 """The files of jobs: where they lie, and how they get there so that neither a crash nor a power cut leaves half of one in use.
 
     jobs/jobs.sqlite3           their records
+    jobs/reserve                room for the database on a full disk
     jobs/incoming/NAME          bodies that front doors write, until the job is stored
     jobs/NUMBER/body            the body of a job that has not ended
     jobs/NUMBER/checkpoint/     what its handler keeps there for its next attempt
@@ -13,6 +14,7 @@ Names come from numbers and from `secrets`, never from clients.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -81,11 +83,13 @@ class JobFiles:
     Attributes:
         folder: The folder of all jobs.
         database: The file with their records.
+        reserve: A file that keeps room for them on a full disk.
     """
 
     def __init__(self, state_path: Path) -> None:
         self.folder = state_path / FOLDER
         self.database = self.folder / "jobs.sqlite3"
+        self.reserve = self.folder / "reserve"
         self._incoming = self.folder / _INCOMING
 
     def create(self) -> None:
@@ -161,6 +165,10 @@ class JobFiles:
         for path in (self.body(number), self.checkpoint(number), self.result_part(number)):
             _remove(path)
 
+    def remove_result_part(self, number: int) -> None:
+        """Removes the result that was being written."""
+        _remove(self.result_part(number))
+
     def remove_all(self, number: int) -> None:
         """Removes the folder of a job."""
         _remove(self.folder / str(number))
@@ -186,6 +194,22 @@ class JobFiles:
         if not _NAME.fullmatch(name):
             raise ValueError(f"not the name of an incoming body: {name!r}")
         return self._incoming / name
+
+
+def require_room(descriptor: int, size: int, left_bytes: int) -> None:
+    """Returns if the disk of an open file has room for more bytes, and leaves others.
+
+    Args:
+        descriptor: The file.
+        size: Number of bytes to write.
+        left_bytes: Number of bytes to leave.
+
+    Raises:
+        OSError: It has no such room (ENOSPC), or cannot be used.
+    """
+    disk = os.fstatvfs(descriptor)
+    if disk.f_bavail * disk.f_frsize < size + left_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _remove(path: Path) -> None:

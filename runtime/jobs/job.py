@@ -11,6 +11,9 @@ import msgspec
 JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 """Ids that clients may choose. No file is ever named by them."""
 
+BODY_LOST = "the body of this job is no longer on the server: submit it again"
+"""Why a job fails whose body somebody has removed."""
+
 
 class JobState(StrEnum):
     """State of a job. The values appear in the API and in the database."""

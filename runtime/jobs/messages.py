@@ -7,12 +7,16 @@ import msgspec
 from base import errors
 from runtime.jobs.documents import JobDocument
 from runtime.jobs.job import JobState, Submission
+from runtime.jobs.store.interface import JobStoreUnusable
 
 LINE_MAX_BYTES = 64 * 1024 * 1024
 """Size limit of a message. A list of a thousand jobs that have all failed takes a few megabytes."""
 
 COUNT_MAX = 1000
 """Limit of the jobs in one list."""
+
+_UNUSABLE_RETRY_AFTER_S = 60
+"""Time in seconds after which to ask again while the operator has to act."""
 
 
 class SubmitJob(msgspec.Struct, frozen=True, tag="submit", tag_field="type"):
@@ -127,6 +131,8 @@ class Refused(msgspec.Struct, frozen=True, tag="refused", tag_field="type"):
     @classmethod
     def from_error(cls, error: errors.PexdockError) -> Refused:
         """Returns the reply for an error."""
+        if isinstance(error, JobStoreUnusable):
+            error = errors.Unavailable(f"{error.reason}; the log of Pexdock says what to do", retry_after_s=_UNUSABLE_RETRY_AFTER_S)
         return cls(error.code, error.detail, error.retry_after_s if isinstance(error, errors.TryLater) else 1)
 
     def to_error(self) -> errors.PexdockError:

@@ -44,6 +44,51 @@ def test_a_full_disk_refuses_jobs_and_loses_none(clients, disk):
     assert clients.until(clients.submit(), "done")
 
 
+def test_a_result_that_does_not_fit_waits_and_takes_no_room_and_can_be_cancelled(clients, disk):
+    """Neither other jobs nor a start suffer from it, and what was filled by somebody else is no hindrance."""
+    done = clients.until(clients.submit(), "done")
+    too_large = clients.submit("?size=3000000&status=200", path="/raw")
+    errors = clients.run.err
+    clients.run.until(lambda: "jobs wait, since the disk of state_path is full" in errors.read_text())
+    assert clients.until(clients.submit(), "done")
+    parts = list((disk.path / "jobs").glob("*/result.part"))
+    assert [part.stat().st_size for part in parts] == [0]
+    disk.fill()
+    clients.kill_runner()
+    assert done["id"] in {each["id"] for each in clients.ann.get("/jobs").json()["jobs"]}
+    assert clients.ann.get(f"/jobs/{done['id']}/result").status_code == 200
+    clients.until(too_large, "running")  # once more, and its result is waited for once more
+    assert clients.ann.delete(f"/jobs/{too_large}").status_code in {200, 202}
+    assert clients.until(too_large, "cancelled")
+    assert not parts[0].exists()
+    disk.empty()
+    assert clients.until(clients.submit(), "done")
+
+
+def test_files_that_somebody_removes_end_their_jobs_while_pexdock_runs(clients, disk):
+    gate = clients.new_gate()
+    running = [clients.submit(f"?gate={gate.name}") for _ in range(2)]  # as many as there are job workers
+    for job_id in running:
+        clients.until(job_id, "running")
+    waiting = clients.submit()
+    folder = max((disk.path / "jobs").glob("[0-9]*"), key=lambda path: int(path.name))
+    (folder / "body").unlink()
+    gate.touch()
+    error = clients.until(waiting, "failed")["error"]
+    assert (error["code"], error["detail"]) == ("body_lost", "the body of this job is no longer on the server: submit it again")
+    for job_id in running:
+        clients.until(job_id, "done")
+    for result in (disk.path / "jobs").glob("*/result"):
+        result.unlink()
+    assert clients.ann.get(f"/jobs/{running[0]}").json()["state"] == "expired"
+    answer = clients.ann.get(f"/jobs/{running[1]}/result")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        410,
+        "the job has expired, and its result was removed; submit it again, and fetch the result earlier",
+    )
+    assert clients.ann.get(f"/jobs/{running[1]}").json()["state"] == "expired"
+
+
 def test_clients_that_cancel_and_fetch_at_once_agree_on_the_end(clients):
     """A job ends once: it is done and has a result, or it is cancelled and has none, for everybody."""
     for _ in range(10):

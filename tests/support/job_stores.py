@@ -44,6 +44,7 @@ def opened(state_path: Path, clocks=None, **limits) -> Iterator[SqliteJobStore]:
     limits = JobLimits(**{"disk_min_free_bytes": 0, **limits})
     store = SqliteJobStore(state_path, limits, clocks) if clocks else SqliteJobStore(state_path, limits)
     with contextlib.closing(store):
+        store.recover()
         yield store
 
 

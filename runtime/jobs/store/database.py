@@ -16,6 +16,7 @@ import msgspec
 from base.errors import Full, Unavailable
 from runtime.atomic_file import sync_path
 from runtime.jobs.store.interface import JobStoreUnusable
+from runtime.jobs.store.reserve import DiskReserve
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Database:
 
     Args:
         path: The file, whose folder exists.
+        reserve: Room that it uses if the disk has no other.
         has_jobs: Whether the folder has files of jobs, so that a database must be there.
 
     Raises:
@@ -64,13 +66,16 @@ class Database:
         OSError: The folder cannot be used.
     """
 
-    def __init__(self, path: Path, *, has_jobs: bool) -> None:
+    def __init__(self, path: Path, reserve: DiskReserve, *, has_jobs: bool) -> None:
         self._path = path
+        self._reserve = reserve
         self._was_logged = False
         with contextlib.ExitStack() as opened:
             self._lock = _lock(path.parent)
             opened.callback(os.close, self._lock)
+            opened.callback(reserve.restore)
             with self.explained():
+                reserve.lend()
                 self._check(has_jobs=has_jobs)
                 self.connection = sqlite3.connect(self._path, timeout=_LOCKED_MAX_S, isolation_level=None, check_same_thread=False)
                 opened.callback(self.connection.close)
@@ -86,8 +91,9 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Stores all changes of the block at its end, durably, or none of them if it raises."""
         with self.explained():
-            self.connection.execute("BEGIN IMMEDIATE")
+            is_lent = self._reserve.lend()
             try:
+                self.connection.execute("BEGIN IMMEDIATE")
                 yield self.connection
                 self.connection.execute("COMMIT")
                 self._was_logged = False
@@ -95,6 +101,11 @@ class Database:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
+            finally:
+                if is_lent:
+                    with contextlib.suppress(sqlite3.Error):  # the log keeps what it cannot write back
+                        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._reserve.restore()
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
@@ -127,14 +138,15 @@ class Database:
         size = self._path.stat().st_size if self._path.exists() else 0
         if not size:
             if has_jobs:
-                raise self._damaged("it is missing or empty, and folders of jobs lie beside it")
+                raise self._damaged("it is missing or empty, and folders of jobs lie beside it", "is missing")
             return
         with contextlib.closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, timeout=_LOCKED_MAX_S)) as reader:
             version = reader.execute("PRAGMA user_version").fetchone()[0]
             if version > len(MIGRATIONS):
                 raise JobStoreUnusable(
                     f"{self._path} was written by a newer Pexdock (schema {version}, this one knows up to {len(MIGRATIONS)}): "
-                    "run the newer one, or set state_path to another folder"
+                    "run the newer one, or set state_path to another folder",
+                    "the database of jobs was written by a newer Pexdock",
                 )
             problem = reader.execute("PRAGMA quick_check(1)").fetchone()[0]
             if problem != "ok":
@@ -148,10 +160,11 @@ class Database:
             # `executescript` commits whatever is open, so the transaction is part of the script.
             self.connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT")
 
-    def _damaged(self, reason: str) -> JobStoreUnusable:
+    def _damaged(self, reason: str, kind: str = "is damaged") -> JobStoreUnusable:
         return JobStoreUnusable(
             f"the database of jobs {self._path} is damaged ({reason}): stop Pexdock, then restore it from a backup or repair it with "
-            f"`sqlite3 {self._path.name} .recover`, or move the folder {self._path.parent} away to begin without jobs"
+            f"`sqlite3 {self._path.name} .recover`, or move the folder {self._path.parent} away to begin without jobs",
+            f"the database of jobs {kind}",
         )
 
 
@@ -162,6 +175,7 @@ def _lock(folder: Path) -> int:
     except BlockingIOError:
         os.close(lock)
         raise JobStoreUnusable(
-            f"another process of Pexdock uses the jobs in {folder}: stop it, or give this one another state_path"
+            f"another process of Pexdock uses the jobs in {folder}: stop it, or give this one another state_path",
+            "another process of Pexdock uses the jobs",
         ) from None
     return lock

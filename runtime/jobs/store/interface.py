@@ -12,11 +12,23 @@ from runtime.jobs.job import Job, JobEvent, JobState, Submission
 PAGE_MAX_JOBS = 1000
 """Jobs of one page of a list: about a megabyte."""
 
+_RESERVE_MIN_BYTES, _RESERVE_MAX_BYTES = 256 * 1024, 4 * 1024**2
+"""Room for a single transaction, and for the largest one, in which thousands of jobs expire."""
+
 
 class JobStoreUnusable(PexdockError):
-    """The store cannot be used until somebody acts. The message says what to do. Nothing was changed, removed or overwritten."""
+    """The store cannot be used until somebody acts. Nothing was changed, removed or overwritten.
+
+    Args:
+        detail: Says to operators what to do. It has paths, which clients must not see.
+        reason: The same for clients, as a sentence without an end.
+    """
 
     code = "job_store_unusable"
+
+    def __init__(self, detail: str, reason: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 class ImpossibleStep(PexdockError):
@@ -50,6 +62,16 @@ class JobLimits:
     result_max_age_s: float = 86400
     record_max_age_s: float = 7 * 86400
     disk_min_free_bytes: int = 256 * 1024**2
+
+    @property
+    def reserve_bytes(self) -> int:
+        """Returns the room in bytes that a file keeps for the database."""
+        return max(self.results_left_bytes, _RESERVE_MIN_BYTES) if self.disk_min_free_bytes else 0
+
+    @property
+    def results_left_bytes(self) -> int:
+        """Returns the free space in bytes that results leave."""
+        return min(self.disk_min_free_bytes // 2, _RESERVE_MAX_BYTES)
 
     @property
     def tidy_s(self) -> float:
@@ -88,6 +110,12 @@ class JobStore(Protocol):
     Calls block, and are made one at a time, from any thread. Each but `set_progress` may raise `Unavailable` or `Full` if the disk does not
     let it, having changed nothing, so that it can be repeated; or `JobStoreUnusable`, after which the store is of no more use.
     """
+
+    def recover(self) -> None:
+        """Ends what the death of the last process has interrupted: jobs that ran wait again, have failed, or are cancelled.
+
+        It is called first, and repeated until it succeeds. Meanwhile, jobs can be found, listed and cancelled.
+        """
 
     def add(self, submission: Submission) -> AddedJob:
         """Stores a new job, or returns the one that is there. Its incoming body is moved to its folder, or removed.

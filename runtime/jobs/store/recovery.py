@@ -6,12 +6,10 @@ import logging
 from collections.abc import Callable
 
 from runtime.jobs.files import JobFiles
-from runtime.jobs.job import Job, JobEvent, JobState, after_interruption, make_error
+from runtime.jobs.job import BODY_LOST, Job, JobEvent, JobState, after_interruption, make_error
 from runtime.jobs.store.records import JobRecords
 
 log = logging.getLogger(__name__)
-
-_BODY_LOST = "the body of this job is no longer on the server: submit it again"
 
 
 def recover_jobs(records: JobRecords, files: JobFiles, attempts_max: int, step: Callable[..., Job]) -> None:
@@ -31,18 +29,20 @@ def recover_jobs(records: JobRecords, files: JobFiles, attempts_max: int, step: 
         log.info("jobs that ran when the last job runner ended: %d", len(running))
     for job in records.select("state = ? ORDER BY number", JobState.QUEUED):
         if not files.body(job.number).exists():
-            step(job.number, JobEvent.FAIL, error=make_error(job, "body_lost", _BODY_LOST))
+            step(job.number, JobEvent.FAIL, error=make_error(job, "body_lost", BODY_LOST))
     for job in records.select("state = ?", JobState.DONE):
         if not files.result(job.number).exists():
             step(job.number, JobEvent.EXPIRE)
 
 
 def remove_orphans(records: JobRecords, files: JobFiles) -> None:
-    """Removes files that no job needs."""
+    """Removes files that no job needs, also those of attempts that have ended."""
     files.remove_abandoned()
     active, done = records.numbers([JobState.QUEUED, JobState.RUNNING]), records.numbers([JobState.DONE])
     for number in files.numbers():
         if number in done:
             files.remove_inputs(number)
-        elif number not in active:
+        elif number in active:
+            files.remove_result_part(number)
+        else:
             files.remove_all(number)

@@ -18,6 +18,7 @@ from runtime.jobs.store.interface import PAGE_MAX_JOBS, AddedJob, ImpossibleStep
 from runtime.jobs.store.progress import LiveProgress
 from runtime.jobs.store.records import JobRecords
 from runtime.jobs.store.recovery import recover_jobs, remove_orphans
+from runtime.jobs.store.reserve import DiskReserve
 from runtime.jobs.store.tally import JobTally
 
 _TIDY_MAX_JOBS = 4000
@@ -29,9 +30,6 @@ _CLOCK_EVERY_S = 600.0
 
 class SqliteJobStore:
     """Implements `JobStore`.
-
-    Opening it removes files that belong to no job, and ends what the death of the last process interrupted: jobs that ran wait again, or
-    have failed if they have begun too often, or are cancelled if that was requested.
 
     Args:
         state_path: The folder that the setting names. It must be on a local disk.
@@ -51,7 +49,8 @@ class SqliteJobStore:
         self._limits = limits
         self.files = JobFiles(state_path)
         self.files.create()
-        self._database = Database(self.files.database, has_jobs=bool(self.files.numbers()))
+        reserve = DiskReserve(self.files.reserve, limits.reserve_bytes)
+        self._database = Database(self.files.database, reserve, has_jobs=bool(self.files.numbers()))
         try:
             with self._database.explained():
                 self._records = JobRecords(self._database.connection)
@@ -61,12 +60,16 @@ class SqliteJobStore:
                 self._tally = JobTally(*self._records.counts(), active)
                 self._progress = LiveProgress()
                 self._last_id_ms = 0
-                remove_orphans(self._records, self.files)
-                recover_jobs(self._records, self.files, limits.attempts, self.step)
-                self._store_clock()
         except BaseException:
             self._database.close()
             raise
+
+    def recover(self) -> None:
+        """Implements `JobStore.recover`."""
+        with self._database.explained():
+            remove_orphans(self._records, self.files)
+            recover_jobs(self._records, self.files, self._limits.attempts, self.step)
+            self._store_clock()
 
     def add(self, submission: Submission) -> AddedJob:
         """Implements `JobStore.add`."""
@@ -227,21 +230,17 @@ class SqliteJobStore:
             expired = [(job, self._after(job, JobEvent.EXPIRE)) for job in overdue]
         if expired:
             self._commit(expired)
-        self._forget(now_s - self._limits.record_max_age_s)
+        with self._database.explained():
+            old = self._records.ended_before(now_s - self._limits.record_max_age_s, _TIDY_MAX_JOBS)
+        if old:
+            with self._database.transaction():
+                self._records.delete(old)
+            for job in old:
+                self._tally.remove(job)
+                self.files.remove_all(job.number)
         if now_s - self._clock_stored_s >= _CLOCK_EVERY_S and self._tally.states.total():
             self._store_clock()
         return [after for _, after in expired]
-
-    def _forget(self, before_s: float) -> None:
-        with self._database.explained():
-            old = self._records.ended_before(before_s, _TIDY_MAX_JOBS)
-        if not old:
-            return
-        with self._database.transaction():
-            self._records.delete(old)
-        for job in old:
-            self._tally.remove(job)
-            self.files.remove_all(job.number)
 
     def _store_clock(self) -> None:
         self._clock_stored_s = self._clock.now_s()

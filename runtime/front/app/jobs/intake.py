@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import errno
 import hashlib
-import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +26,7 @@ from runtime.front.requests.target import Target
 from runtime.front.routing.route_table import RouteTable
 from runtime.front.scheduling.admission import check_parameters, check_row_count
 from runtime.jobs.client import JobClient
-from runtime.jobs.files import IncomingBody, JobFiles
+from runtime.jobs.files import IncomingBody, JobFiles, require_room
 from runtime.jobs.job import Submission
 from runtime.jobs.messages import JobFound, SubmitJob
 from runtime.jobs.webhook_hosts import WebhookHosts
@@ -151,9 +149,7 @@ class JobIntake:
 
     def _write(self, file: IncomingBody, chunk: bytes, digest: hashlib._Hash) -> None:
         """Appends to a body. Stops before the disk is full, since records and results need room, too."""
-        disk = os.fstatvfs(file.file.fileno())
-        if disk.f_bavail * disk.f_frsize < self.access.disk_min_free_bytes + len(chunk):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        require_room(file.file.fileno(), len(chunk), self.access.disk_min_free_bytes)
         digest.update(chunk)
         rest = memoryview(chunk)
         while rest:

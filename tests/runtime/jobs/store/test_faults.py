@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from base.errors import Full, Unavailable
-from job_stores import files_of, finish, job_in, opened, receive, start, submit
+from job_stores import Clocks, files_of, finish, job_in, opened, receive, start, submit
 from runtime.jobs.job import JobEvent, JobState
 from runtime.jobs.store import database
 from runtime.jobs.store.database import MIGRATIONS
@@ -190,6 +190,44 @@ def test_a_full_disk_refuses_new_jobs_and_loses_none(tmp_path, caplog):
     assert runs.attempts == 1
 
 
+def test_jobs_are_found_cancelled_and_expire_on_a_full_disk_and_after_a_start_there(tmp_path):
+    """As clients and operators make room: the database has room of its own, also if its log was removed at the end."""
+    with mounted(tmp_path / "disk") as disk:
+        limits = {"disk_min_free_bytes": 400 * 1024, "result_max_age_s": 10.0}
+        clocks = Clocks()
+        with opened(disk.path, clocks, **limits) as store:
+            for name in ("waits", "runs", "crashed", "other"):
+                (submit if name in {"waits", "other"} else start)(store, id=name)
+            job_in(store, JobState.DONE, id="done")
+            (number,) = (job.number for job in store.list_jobs() if job.id == "crashed")
+            store.files.result_part(number).write_bytes(b"half of it")
+            disk.fill()
+            assert store.request_cancel("", "waits").state is JobState.CANCELLED
+            assert store.step(store.request_cancel("", "runs").number, JobEvent.CANCEL).state is JobState.CANCELLED
+            disk.fill()
+        disk.fill()
+        with opened(disk.path, clocks, **limits) as store:
+            assert not store.files.result_part(number).exists()
+            assert {job.id: job.state.value for job in store.list_jobs()} == {
+                "waits": "cancelled",
+                "runs": "cancelled",
+                "crashed": "queued",
+                "done": "done",
+                "other": "queued",
+            }
+            for _ in range(100):  # the log does not grow
+                disk.fill()
+                store.step(number, JobEvent.START)
+                store.step(number, JobEvent.GIVE_BACK)
+            clocks.pass_s(11)
+            assert [job.id for job in store.tidy()] == ["done"]
+            assert store.request_cancel("", "other").state is JobState.CANCELLED
+            with pytest.raises(Full, match="nearly full"):
+                store.check_room()
+            disk.empty()
+            submit(store, id="new")
+
+
 def begin_until_full(store, job):
     """Lets a job begin and be given back until the log of the database has no free page any more. Returns the job's state then."""
     try:
@@ -205,7 +243,7 @@ def test_a_disk_that_is_nearly_full_takes_no_job_but_ends_those_that_are_there(t
         with opened(disk.path) as store:
             job = start(store)
         with opened(disk.path, disk_min_free_bytes=1024**2) as store:
-            disk.fill(but_bytes=512 * 1024)
+            disk.fill(but_bytes=400 * 1024)
             with pytest.raises(Full, match="nearly full"):
                 submit(store)
             with pytest.raises(Full, match="nearly full"):
