@@ -244,6 +244,7 @@ class _Session:
         worker.watch_turns(settings.configuration.loop_turn_warn_ms, recorder)
         try:
             release = worker.listen()
+            worker.check_batches()
             with (
                 _reporting(settings.emf, recorder) as report,
                 FrontDoorProcess(listener, settings.configuration, report, worker.drain) as front_door,

@@ -121,11 +121,11 @@ class Settings(JobSettings):
     worker_recycle_bytes: ByteSize = Field(ByteSize(0), ge=0, description="Recycle a worker above this much private memory; 0 disables it.")
     worker_recycle_requests: int = Field(0, ge=0, description="Recycle a worker after this many requests; 0 disables it.")
     start_timeout_s: float = Field(120, gt=0, le=3600, description="Time limit for a worker to become ready.")
+    batch_check: Literal["refuse", "warn", "off"] = Field(
+        "refuse", description="What to do with a release whose answer for a row depends on the rows beside it in a batch."
+    )
     unresponsive_s: float = Field(
-        5,
-        ge=0,
-        le=3600,
-        description="Replace a front door that does not answer, or a stopped process, after this time; 0 disables it.",
+        5, ge=0, le=3600, description="Replace a front door that does not answer, or a stopped process, after this time; 0 disables it."
     )
     start_parallel: int = Field(2, ge=1, le=64, description="Pexes to unpack at a time, and workers to start at a time.")
     start_nice: int = Field(5, ge=0, le=19, description="Extra niceness of a new release's worker until it is ready.")

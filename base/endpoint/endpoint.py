@@ -74,6 +74,7 @@ class Endpoint(Generic[P, R]):
         max_concurrency: Limit of calls of an async handler at the same time; 1 for all others.
         media_type: Media type of the bytes that a generator yields; empty if its parts are JSON, or it is no generator.
         batched: False if each request is a call of its own, and the result may have any number of rows.
+        batch_check: True if the handler may be refused because its answer for a row depends on other rows of a batch.
         job: True if each request becomes a job.
         group_by: The columns whose values divide the rows of a request into groups, each of which is a call; empty if there are none.
         method: The method of its requests.
@@ -98,6 +99,7 @@ class Endpoint(Generic[P, R]):
     max_concurrency: int = 1
     media_type: str = ""
     batched: bool = True
+    batch_check: bool = True
     job: bool = False
     group_by: tuple[str, ...] = ()
     method: str = "POST"
@@ -135,6 +137,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
     max_concurrency: int | None = None,
     media_type: str = "",
     batched: bool = True,
+    batch_check: bool = True,
     job: bool = False,
     group_by: Sequence[str] | None = None,
     method: Literal["POST", "PUT", "DELETE"] = "POST",
@@ -164,6 +167,9 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             each part is a line of JSON.
         batched: False calls the handler once for each request, with all of its rows, even if there are none. The result may then have any
             number of rows, or be one record as a dict, whose values may be frames (see `base.worker.prediction.result`).
+        batch_check: Before a worker is ready, the handler is called with rows alone and beside others, and the release is refused if it
+            answers them differently (see `base.worker.batch_check`). Set it to False for a handler whose answers differ by themselves, as
+            random ones do, or whose answer for a row may depend on rows of other clients.
         job: True makes each request a job: its client gets 202 at once, and fetches the result later. Every other endpoint does the same
             for clients that ask for it with `Prefer: respond-async`. See `svc.Context` for progress, cancellation and checkpoints.
         group_by: Names of columns. The handler is called once for each group of rows with equal values in them, of one request, perhaps on
@@ -178,7 +184,14 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
 
     def make(handler: Callable[P, R]) -> Endpoint[P, R]:
         name = getattr(handler, "__name__", type(handler).__name__)
-        for flag, value in {"batched": batched, "job": job, "raw": raw, "warm_up": warm_up, "retry": retry}.items():
+        for flag, value in {
+            "batched": batched,
+            "batch_check": batch_check,
+            "job": job,
+            "raw": raw,
+            "warm_up": warm_up,
+            "retry": retry,
+        }.items():
             if not isinstance(value, bool):
                 raise Declaration(f"endpoint {name}: {flag} is {value!r}; use True or False")
         if method not in METHODS:
@@ -228,6 +241,7 @@ def endpoint(  # noqa: PLR0913, PLR0917 - an endpoint's settings, which authors 
             max_concurrency=_checked_concurrency(name, kind, max_concurrency),
             media_type=_checked_media_type(name, media_type, kind, output),
             batched=batched and not groups,
+            batch_check=batch_check,
             group_by=groups,
             job=job,
             method=method,

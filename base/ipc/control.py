@@ -59,6 +59,14 @@ WARM_UP_LENIENT = "lenient"
 """Its value if the release has started before: a failure of the warm-up is then only logged, since the store may be at fault."""
 
 
+BATCH_CHECK_ENV = "PEXDOCK_BATCH_CHECK"
+"""Variable in the environment of a worker: the setting `batch_check` of its supervisor. Workers of an older base ignore it."""
+BATCH_CHECK_REFUSE = "refuse"
+"""Its value if a release is refused whose answer for a row depends on the rows beside it. With "warn" it serves, with a warning."""
+BATCH_CHECK_OFF = "off"
+"""Its value if that is not found out."""
+
+
 DESCRIBE_ENV = "PEXDOCK_DESCRIBE"
 """Variable in the environment of a worker: not empty if the supervisor knows `Described`, which the one of release 0.1.0 does not."""
 

@@ -225,9 +225,22 @@ class Schema(_ForTypeCheckers, BaseModel, metaclass=SchemaMeta):
     @classmethod
     def example_batch(cls, *, several: bool = False) -> pa.RecordBatch:
         """Returns the example rows as they cross the wire. Raises as `example_rows` does."""
-        rows = cls.example_rows(several=several)
+        return cls.batch_of_rows(cls.example_rows(several=several))
+
+    @classmethod
+    def batch_of_rows(cls, rows: Sequence[Mapping[str, object]]) -> pa.RecordBatch:
+        """Returns rows as they cross the wire.
+
+        Raises:
+            Declaration: A value does not fit its column.
+        """
         arrays = [each.to_arrow(compat_level=pl.CompatLevel.newest()) for each in _example_columns(cls, rows)]
         return wire.batch_of_columns(arrays, cls._arrow, len(rows))
+
+    @classmethod
+    def require_value(cls, name: str, value: object) -> None:
+        """Raises Declaration if a value does not fit its column. Constraints are not checked."""
+        _author_value(f"{cls.__name__}.{name}", "example", value, cls._columns[name])
 
     @classmethod
     def has_examples(cls) -> bool:

@@ -14,6 +14,9 @@ from base.endpoint.discovery import discover
 from base.errors import PexdockError
 from base.forks import OwnProcess, call_in_forked_child, ignore_stop_signals
 from base.ipc.control import (
+    BATCH_CHECK_ENV,
+    BATCH_CHECK_OFF,
+    BATCH_CHECK_REFUSE,
     DESCRIBE_ENV,
     RELEASE_ID_ENV,
     RETRYABLE_CODES,
@@ -53,6 +56,8 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
     # The model has no use for these, and those that are no settings would be errors in a `pexdock` that it starts.
     release_id = os.environ.pop(RELEASE_ID_ENV, "")
     lenient = os.environ.pop(WARM_UP_ENV, "") == WARM_UP_LENIENT  # the supervisor has started this release successfully before
+    batch_check = BATCH_CHECK_OFF if lenient else os.environ.get(BATCH_CHECK_ENV, BATCH_CHECK_REFUSE)
+    os.environ.pop(BATCH_CHECK_ENV, None)
     describes = os.environ.pop(DESCRIBE_ENV, "")
     turn_warn_ms = float(os.environ.pop(TURN_WARN_VARIABLE, "0"))
     try:
@@ -66,7 +71,7 @@ def run_installed(control: socket.socket, socket_path: Path) -> ExitCode:
         if describes:
             _send(control, Described(release))
         place = "in its warm-up: "
-        warnings = worker.warm_up(lenient=lenient)
+        warnings = worker.warm_up(lenient=lenient, batch_check=batch_check)
         process.end_if_forked()
     except BaseException as exc:  # noqa: BLE001 - the model's own code may raise anything, `SystemExit` too
         process.end_if_forked(exc)

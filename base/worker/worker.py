@@ -35,7 +35,7 @@ from base.worker.link.front_link import FrontLink
 from base.worker.prediction.predictor import Predictor
 from base.worker.turn_watch import turn_watchdog
 from base.worker.wakeup import Wakeup
-from base.worker.warm_up import warm_up
+from base.worker.warm_up import check_batches, warm_up
 
 log = get_logger(__name__)
 
@@ -116,9 +116,13 @@ class Worker:
             self._parent.start()
         return release
 
-    def warm_up(self, *, lenient: bool) -> list[str]:
+    def warm_up(self, *, lenient: bool, batch_check: str) -> list[str]:
         """Warms up all endpoints; see `base.worker.warm_up`. Must be called between `listen` and `run`."""
-        return warm_up(self._predictors, lenient=lenient)
+        return warm_up(self._predictors, lenient=lenient, batch_check=batch_check)
+
+    def check_batches(self) -> None:
+        """Checks how handlers answer several rows; see `base.worker.warm_up`. Must be called between `listen` and `run`."""
+        check_batches(self._predictors)
 
     def watch_turns(self, warn_ms: float, recorder: WorkerMetrics | None) -> None:
         """Logs and records slow turns of the loop; see `base.worker.turn_watch`. Must be called before `run`."""

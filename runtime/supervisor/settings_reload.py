@@ -15,12 +15,13 @@ log = logging.getLogger(__name__)
 RELOADABLE = frozenset(
     {
         *("body_max_bytes", "connections_max", "queue_max_rows", "queue_max_bytes", "queue_max_wait_s"),
-        *("workers_per_release", "worker_recycle_bytes", "start_timeout_s", "start_nice", "restart_delay_min_s", "restart_delay_max_s"),
+        *("workers_per_release", "worker_recycle_bytes", "start_timeout_s", "start_nice", "batch_check"),
+        *("restart_delay_min_s", "restart_delay_max_s"),
         *("probation_s", "probation_errors_percent", "probation_requests_min", "probation_crashes_max", "rollback_window_s"),
         *("pre_stop_delay_s", "cache_max_bytes", "log_level"),
     }
 )
-"""Settings whose changes apply without a restart. The second line applies to releases that start afterwards."""
+"""Settings whose changes apply without a restart. The second and third lines apply to releases that start afterwards."""
 
 
 class SettingsReloader:

@@ -103,7 +103,7 @@ def tells_what_it_kept(records_df: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame({"first": [frame["a"][0]], "sum": [frame["a"].sum()]})
 
 
-@svc.endpoint(path="/slow")
+@svc.endpoint(path="/slow", warm_up=False)
 def slow(records_df: Numbers.DataFrame) -> pl.Series:
     sys.stderr.write("slow has begun\n")
     time.sleep(3)
@@ -115,7 +115,7 @@ def dies(records_df: pl.DataFrame) -> pl.DataFrame:
     os._exit(9)
 
 
-@svc.endpoint(path="/loud")
+@svc.endpoint(path="/loud", warm_up=False)
 def prints_much(records_df: Numbers.DataFrame) -> pl.Series:
     sys.stdout.write("x" * 1_000_000 + "\n")
     return records_df["a"]

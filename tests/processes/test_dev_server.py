@@ -18,7 +18,8 @@ import pytest
 
 import base.artifacts as afs
 import base.service as svc
-from base.errors import NotFound, Unavailable
+from base.errors import Declaration, NotFound, Unavailable
+from base.schema import Schema
 from base.testing import TestClient
 from load_clients import LoadClients
 from privileges import unprivileged
@@ -283,6 +284,26 @@ def test_a_child_that_a_handler_forks_is_ended_by_sigterm_and_the_server_is_not(
             assert child.wait(WITHIN_S) == 0
         finally:
             child.kill()
+
+
+class Measure(Schema):
+    x: pl.Float64
+
+
+def test_a_handler_that_would_mix_rows_of_clients_does_not_start(capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither in a server nor in a test, and on no thread is an error left over. The client of one that works on whole requests starts."""
+
+    def deviation(records_df: Measure.DataFrame) -> pl.Series:
+        return records_df["x"] - records_df["x"].mean()
+
+    mixing, whole = svc.endpoint("/mixing")(deviation), svc.endpoint("/whole", batched=False)(deviation)
+    with pytest.raises(Declaration, match=r"endpoint deviation: its answer for a row depends .* Add batched=False"), TestClient(mixing):
+        pass
+    with pytest.raises(Declaration, match="depends on the rows beside it"):
+        svc.Server(port=0).register(mixing).run()
+    with TestClient(whole) as client:
+        assert client.post("/whole", json=[{"x": 1}, {"x": 3}]).json()["predictions"] == [-1, 1]
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_server_in_development_has_no_jobs_and_answers_at_once() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
 import pytest
 
+from operated_supervisor import Operated
 from supervisor_harness import Supervised
 from tinypex import times, write_tiny
 
@@ -34,6 +36,9 @@ def module(body: str = "pass", field: str = "Field()", options: str = "") -> str
     return ROW.replace("BODY", body).replace("FIELD", field).replace("OPTIONS", options)
 
 
+MIXES = "endpoint predict: its answer for a row depends on the rows beside it, which may be other clients' rows: for {'x': "
+
+
 @pytest.fixture
 def supervised(tmp_path: Path) -> Supervised:
     made = Supervised(tmp_path, restart_delay_min_s=0.05)
@@ -49,8 +54,10 @@ def supervised(tmp_path: Path) -> Supervised:
         (module("raise RuntimeError('no')", "Field(examples=[7])"), "failed", "the handler predict failed"),
         (module("raise Reject(422, 'no sevens')", "Field(examples=[7])"), "failed", "no sevens"),
         (module("return [1, 2, 3]", "Field(examples=[7])"), "failed", "returned 3"),
+        (module("return records_df['x'] - records_df['x'].mean()", "Field(examples=[7, 9])"), "failed", MIXES),
+        (module("return records_df['x'] - records_df['x'].mean()"), "failed", "Add batched=False to @endpoint"),
     ],
-    ids=["a signal", "an exit", "an error", "a refusal", "too many rows"],
+    ids=["a signal", "an exit", "an error", "a refusal", "too many rows", "rows of others in examples", "rows of others in made-up rows"],
 )
 def test_a_release_that_fails_its_warm_up_never_takes_a_request(supervised: Supervised, new: str, state: str, reason: str) -> None:
     """The previous one keeps serving, and the reason is shown with the release."""
@@ -83,21 +90,52 @@ def test_a_generated_row_may_be_refused(supervised: Supervised) -> None:
         assert warning.startswith("endpoint predict failed on a row that was made up from its schema: only threes")
 
 
-def test_a_handler_is_warmed_up_once_before_its_first_request(supervised: Supervised) -> None:
-    """The author's example is used; an author may also disable the warm-up."""
+def test_a_handler_is_warmed_up_before_its_first_request(supervised: Supervised) -> None:
+    """The author's example is used, first of all; an author may also disable the warm-up."""
     path = supervised.dist / "tiny-0.2.0.pex"
     with supervised:
         write_tiny(path, "tiny", "0.2.0", module(field="Field(examples=[7])"))
         supervised.until_state("tiny-0.2.0.pex", "ready")
-        supervised.until(lambda: "asked for" in supervised.err.read_text())
-        assert supervised.err.read_text().count("asked for") == supervised.err.read_text().count("asked for [7]") == 1
+        supervised.until(lambda: "is warm after" in supervised.err.read_text())
+        asked = re.findall(r"asked for (\[.*\])", supervised.err.read_text())
+        assert asked[:2] == ["[7]", "[7]"]
         write_tiny(path, "tiny", "0.2.0", module(options=", warm_up=False"))
         supervised.until(lambda: sum(each["state"] == "ready" for each in supervised.releases("tiny-0.2.0.pex")) == 1)
         supervised.until(lambda: len(supervised.releases("tiny-0.2.0.pex")) == 2)
         skipped = "endpoint predict: its handler was not called, since it has warm_up=False"
         supervised.until(lambda: skipped in supervised.err.read_text())
-        assert supervised.err.read_text().count("asked for") == 1
+        assert len(re.findall(r"asked for (\[.*\])", supervised.err.read_text())) == len(asked)
         assert supervised.predictions("/tiny") == [15]
+
+
+def test_a_release_that_mixes_rows_serves_if_its_author_or_an_operator_means_it(tmp_path: Path) -> None:
+    """`pexdock models` shows why a release is refused. With `batch_check=warn` the next start serves it with a warning."""
+    mixing = "return records_df['x'] - records_df['x'].mean()"
+    operated = Operated(tmp_path, restart_delay_min_s=0.05)
+    write_tiny(operated.dist / "tiny-0.1.0.pex", "tiny", "0.1.0", module(mixing, "Field(examples=[3, 5])"))
+    write_tiny(operated.dist / "whole-0.1.0.pex", "whole", "0.1.0", module(mixing, options=", batched=False").replace("/tiny", "/whole"))
+    write_tiny(
+        operated.dist / "meant-0.1.0.pex", "meant", "0.1.0", module(mixing, options=", batch_check=False").replace("/tiny", "/meant")
+    )
+    with operated:
+        operated.until_state("tiny-0.1.0.pex", "failed")
+        assert MIXES in operated.run("models").stdout
+        assert operated.predictions("/whole") == operated.predictions("/meant") == [0]
+    operated.settings["batch_check"] = "warn"
+    with operated:
+        operated.until_state("tiny-0.1.0.pex", "ready")
+        (warning,) = operated.release("tiny-0.1.0.pex")["warnings"]
+        assert warning.startswith(MIXES)
+        assert operated.predictions("/tiny") == [0]
+
+
+def test_a_handler_that_crashes_on_made_up_rows_serves_unchecked(supervised: Supervised) -> None:
+    """No client may ever send such rows. The log says that it was not checked."""
+    with supervised:
+        crashes = "if records_df['x'].to_list() not in ([7], [3]): os._exit(9)"
+        write_tiny(supervised.dist / "tiny-0.2.0.pex", "tiny", "0.2.0", module(crashes, "Field(examples=[7])"))
+        supervised.until(lambda: supervised.predictions("/tiny") == [15])
+        assert "further starts do not check whether its answer for a row depends on other rows" in supervised.err.read_text()
 
 
 LOADS = """

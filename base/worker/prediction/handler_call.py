@@ -46,6 +46,7 @@ class BatchContext:
         require_wanted: Raises DeadlineExceeded if nobody waits for the rest of the rows any more.
         arrow: The parts of a streamed answer are record batches of one Arrow stream.
         logged: The failures of groups that were logged; None unless the rows are a group of a request (see `HandlerErrorBoundary`).
+        quiet: No failure is logged, since no client has sent the rows.
     """
 
     parameters: Mapping[str, str]
@@ -55,6 +56,7 @@ class BatchContext:
     query: QueryValues = field(default_factory=dict)
     arrow: bool = False
     logged: dict[Hashable, str] | None = None
+    quiet: bool = False
 
 
 class HandlerCaller:

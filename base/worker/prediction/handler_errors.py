@@ -11,6 +11,7 @@ from base.errors import AuthorError, BadResult, HandlerFailed, PexdockError, Rej
 from base.forks import OwnProcess
 from base.ipc import failure
 from base.log import get_logger, log_incident
+from base.worker.prediction.handler_call import BatchContext
 
 log = get_logger(__name__)
 
@@ -22,25 +23,15 @@ class HandlerErrorBoundary:
         endpoint_name: Name of the endpoint, for messages.
         num_rows: Number of rows that the handler is given.
         process: The process of the worker. A forked child of it ends here.
-        single_request: The rows are of one request, so that a failure is logged with its traceback. A batch of several is tried in parts.
-        logged: The incidents that were logged for other groups of the request, by their place in the code. A further failure in the same
-            place names the same incident, since thousands of groups may fail alike; None to log each failure.
+        context: Tells how failures are logged. The rows of one request get a traceback, and a batch of several is tried in parts; a failure
+            of a group in the same place as one of another names the same incident, since thousands of groups may fail alike.
     """
 
-    def __init__(
-        self,
-        endpoint_name: str,
-        num_rows: int,
-        process: OwnProcess,
-        *,
-        single_request: bool,
-        logged: dict[Hashable, str] | None = None,
-    ) -> None:
+    def __init__(self, endpoint_name: str, num_rows: int, process: OwnProcess, context: BatchContext) -> None:
         self._endpoint_name = endpoint_name
         self._num_rows = num_rows
         self._process = process
-        self._single_request = single_request
-        self._logged = logged
+        self._context = context
 
     def __enter__(self) -> None:
         """Does nothing."""
@@ -59,21 +50,25 @@ class HandlerErrorBoundary:
 
     def _handler_failed(self, error: BaseException) -> HandlerFailed:
         where = self._log(f"handler {self._endpoint_name} failed", type(error).__name__, error, _place(error))
-        return HandlerFailed(f"the handler {self._endpoint_name} failed; {where}")
+        return HandlerFailed(f"the handler {self._endpoint_name} failed{where}")
 
     def _author_failed(self, error: AuthorError) -> AuthorError:
         where = self._log(f"handler {self._endpoint_name}: {error.detail}", type(error).__name__, error.__cause__, error.detail)
-        return error.copy_for_caller(detail=f"{error.detail}; {where}")
+        return error.copy_for_caller(detail=f"{error.detail}{where}")
 
     def _log(self, message: str, name: str, error: BaseException | None, place: Hashable) -> str:
-        if self._logged is not None:
-            if (name, place) not in self._logged:
-                self._logged[name, place] = log_incident(log, message, error)
-            return self._logged[name, place]
-        if self._single_request:
-            return log_incident(log, message, error)
+        """Logs a failure, and returns words that are added to the message of its error."""
+        context = self._context
+        if context.quiet:
+            return ""
+        if context.logged is not None:
+            if (name, place) not in context.logged:
+                context.logged[name, place] = log_incident(log, message, error)
+            return f"; {context.logged[name, place]}"
+        if context.single_request:
+            return f"; {log_incident(log, message, error)}"
         message = f"handler {self._endpoint_name} raised {name} on a batch of several requests; trying it in parts"
-        return log_incident(log, message, level=logging.WARNING)
+        return f"; {log_incident(log, message, level=logging.WARNING)}"
 
 
 def _place(error: BaseException) -> Hashable:

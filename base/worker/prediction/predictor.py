@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import polars as pl
@@ -24,6 +24,7 @@ from base.ipc import frames
 from base.ipc.frames import FrameReader
 from base.ipc.numeric_frames import NumericBatch
 from base.schema.forms import FrameForm, check_feature_names
+from base.schema.wire import frame_of_table
 from base.telemetry.recorder import HandlerMetrics
 from base.worker.prediction.arrow_parts import ArrowParts
 from base.worker.prediction.divided_batch import DividedBatch
@@ -103,7 +104,8 @@ class Predictor:
         Raises:
             PexdockError: The parameters are invalid.
         """
-        with HandlerErrorBoundary(self.endpoint.name, 0, self._process, single_request=True):
+        context = BatchContext(parameters, single_request=True)
+        with HandlerErrorBoundary(self.endpoint.name, 0, self._process, context):
             if self._caller.request_parameters is not None:
                 self._caller.request_parameters.validate(query)
             for check in self.endpoint.call_plan.path_checks:
@@ -111,7 +113,7 @@ class Predictor:
         if self.cache is not None:
             self.cache.check_parameters(parameters)
         elif self._caller.spec_validator is not None:
-            with HandlerErrorBoundary(self.endpoint.name, 0, self._process, single_request=True):
+            with HandlerErrorBoundary(self.endpoint.name, 0, self._process, context):
                 self._caller.spec_validator.validate(parameters)
 
     def lookup_model(self, parameters: Mapping[str, str], wake: Callable[[], None]) -> Lease | Pending | None:
@@ -158,9 +160,7 @@ class Predictor:
                     divided.add_result(self._predict(lease, part, divided.context))
             return divided.joined_result()
         num_rows = batch.height if isinstance(batch, pl.DataFrame) else batch.num_rows
-        with HandlerErrorBoundary(
-            self.endpoint.name, num_rows, self._process, single_request=context.single_request, logged=context.logged
-        ):
+        with HandlerErrorBoundary(self.endpoint.name, num_rows, self._process, context):
             result = self._caller.call(lease, batch, context)
             if inspect.iscoroutine(result):
                 result = self._async_runner.run_coroutine(result)
@@ -187,9 +187,7 @@ class Predictor:
                     divided.add_result(await self._predict_async(lease, part, divided.context))
             return divided.joined_result()
         num_rows = batch.height if isinstance(batch, pl.DataFrame) else batch.num_rows
-        with HandlerErrorBoundary(
-            self.endpoint.name, num_rows, self._process, single_request=context.single_request, logged=context.logged
-        ):
+        with HandlerErrorBoundary(self.endpoint.name, num_rows, self._process, context):
             with propagate_cancellation() as cancelled:
                 result = await self._caller.call(lease, batch, context)
             self._process.end_if_forked()
@@ -199,7 +197,7 @@ class Predictor:
 
     def stream(self, lease: Lease | None, batch: pa.RecordBatch | NumericBatch | pa.Table, context: BatchContext) -> PredictionStream:
         """Calls a generator handler. Raises as `predict` does."""
-        boundary = HandlerErrorBoundary(self.endpoint.name, batch.num_rows, self._process, single_request=context.single_request)
+        boundary = HandlerErrorBoundary(self.endpoint.name, batch.num_rows, self._process, context)
         with boundary:
             return PredictionStream(self._start_parts(lease, batch, context), boundary, self._metrics)
 
@@ -218,13 +216,21 @@ class Predictor:
                 for error in answer.errors.values():
                     raise error
             return True
-        with HandlerErrorBoundary(self.endpoint.name, batch.num_rows, self._process, single_request=context.single_request):
+        with HandlerErrorBoundary(self.endpoint.name, batch.num_rows, self._process, context):
             parts = self._start_parts(lease, batch, context)
             try:
                 parts.next_part(_WARM_UP_PART_BYTES)
             finally:
                 parts.close()
         return True
+
+    def call_with_rows(self, lease: Lease | None, rows: Sequence[Mapping[str, object]], context: BatchContext) -> pl.DataFrame:
+        """Calls the handler once with rows of its schema, and returns their answers. Records no metrics. Raises as `predict` does."""
+        schema = self.endpoint.input_schema
+        assert schema is not None
+        answer = self._predict(lease, schema.batch_of_rows(rows), context)
+        assert isinstance(answer, pa.RecordBatch | NumericBatch)  # other answers are those of endpoints that are not batched
+        return frame_of_table(pa.Table.from_batches([answer if isinstance(answer, pa.RecordBatch) else answer.to_record_batch()]))
 
     def close(self) -> None:
         """Stops the loads of the cache."""
@@ -238,7 +244,7 @@ class Predictor:
         rows_max = self._call_max_rows
         if rows_max is not None and batch.num_rows <= rows_max:
             return None
-        with HandlerErrorBoundary(self.endpoint.name, batch.num_rows, self._process, single_request=context.single_request):
+        with HandlerErrorBoundary(self.endpoint.name, batch.num_rows, self._process, context):
             frame = self._caller.to_frame(batch)
             return GroupedBatch(frame, self.endpoint, context) if rows_max is None else DividedBatch(frame, rows_max, context)
 

@@ -91,6 +91,7 @@ class WorkerProcess:
         self.run = WorkerRun(template, self._on_message, self._on_exit)
         self._timers: list[asyncio.TimerHandle] = []
         self._crashes = 0
+        self._checks_batches = True
         self._start_slot: StartSlot | None = None  # only while it starts
         self.restarts = 0
         self.retired_generation = 0
@@ -169,7 +170,7 @@ class WorkerProcess:
         """Spawns the process. Cancelled if the worker is no longer needed before it has one."""
         extra_niceness = 0 if self._owner.start_is_urgent else self._template.start_nice
         try:
-            await run.spawn(proven=self._owner.loaded, extra_niceness=extra_niceness)
+            await run.spawn(proven=self._owner.loaded, checks_batches=self._checks_batches, extra_niceness=extra_niceness)
         except (OSError, PexdockError) as exc:
             run.failure = f"cannot start a worker: {exc}"
             self._on_exit(ExitCode.CRASHED)
@@ -227,7 +228,7 @@ class WorkerProcess:
             case CacheEntries() | CacheRefreshed() | CacheRequestRefused() if rpc is not None and rpc.receive_response(message):
                 pass
             case Failed(code, reason):
-                self.run.failure = reason
+                self.run.failure, self.run.has_reported = reason, True
                 self.run.cannot_load = code not in RETRYABLE_CODES
             case MetricsReport():
                 self._template.on_metrics(message)
@@ -253,6 +254,9 @@ class WorkerProcess:
             return
         when = "" if self.state is WorkerState.READY else " before it was ready"
         reason = run.failure or f"its worker {failure or describe_exit(code)}{when}{self._template.sandbox.explain_exit(code, lines)}"
+        if not run.has_reported and self._checks_batches:  # made-up rows may have ended it, which no client sends
+            self._checks_batches = False
+            log.warning("%s: further starts do not check whether its answer for a row depends on other rows", self._template.title)
         final = (code == ExitCode.CANNOT_LOAD or run.cannot_load) and not self._owner.loaded
         self._crashes = self._template.backoff.count_failure(self._crashes, run.ready_s())
         self._step(WorkerEvent.FAILED_TO_LOAD if final else WorkerEvent.EXITED, reason)

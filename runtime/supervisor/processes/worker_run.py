@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from base.backoff import Backoff
-from base.ipc.control import WARM_UP_ENV, WARM_UP_LENIENT, ControlMessage
+from base.ipc.control import BATCH_CHECK_ENV, BATCH_CHECK_OFF, WARM_UP_ENV, WARM_UP_LENIENT, ControlMessage
 from base.ipc.metrics_report import MetricsReport
 from runtime.blocking import BlockingThreads
 from runtime.supervisor.host.niceness import LoweredPriority, lower_priority
@@ -80,6 +80,7 @@ class WorkerRun:
         rpc: Requests about its caches; None unless it is ready.
         requests_sent: Number of requests to it that front doors have reported.
         failure: Reason why it is about to exit, if that is known; empty otherwise.
+        has_reported: Whether it has said that it is ready, or why it cannot be. Otherwise it may have crashed in its warm-up.
         cannot_load: Whether it has reported that it cannot load. That does not change until its file changes.
     """
 
@@ -98,13 +99,14 @@ class WorkerRun:
         self.rpc: WorkerRpc | None = None
         self.requests_sent = 0
         self.failure = ""
-        self.cannot_load = False
+        self.has_reported = self.cannot_load = False
 
-    async def spawn(self, *, proven: bool, extra_niceness: int) -> None:
+    async def spawn(self, *, proven: bool, checks_batches: bool, extra_niceness: int) -> None:
         """Makes the folders of the process, and spawns it.
 
         Args:
             proven: Whether a worker of this release was ready before, so that a failed warm-up is no reason to refuse the release.
+            checks_batches: Whether it checks how handlers answer several rows, if the settings say so.
             extra_niceness: Niceness of the process until `restore_priority`.
 
         Raises:
@@ -117,7 +119,8 @@ class WorkerRun:
         self.socket_path = (template.run_dir.path if sandbox.user is None else scratch) / f"{name}{SOCKET_SUFFIX}"
         home = await self._disk.run(self._make_folders)
         argv = [*template.argv, "--socket", str(self.socket_path)]
-        env = {**template.env, **({WARM_UP_ENV: WARM_UP_LENIENT} if proven else {}), "TMPDIR": str(scratch), "HOME": home}
+        warm_up = ({WARM_UP_ENV: WARM_UP_LENIENT} if proven else {}) | ({} if checks_batches else {BATCH_CHECK_ENV: BATCH_CHECK_OFF})
+        env = {**template.env, **warm_up, "TMPDIR": str(scratch), "HOME": home}
         spec = ProcessSpec(argv, env, (), sandbox.user, template.unresponsive_s, INTERPRETER)
         child = Child(template.title, spec, self._on_message, self._on_exit)
         child.start()
@@ -202,6 +205,7 @@ class WorkerRun:
     def on_ready(self) -> None:
         """Marks the process as ready, so that it can be sent requests about its caches."""
         assert self.child is not None
+        self.has_reported = True
         self._ready_since = asyncio.get_running_loop().time()
         self.rpc = WorkerRpc(self.child.send)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from base.backoff import Backoff
-from base.ipc.control import DESCRIBE_ENV, RELEASE_ID_ENV
+from base.ipc.control import BATCH_CHECK_ENV, BATCH_CHECK_REFUSE, DESCRIBE_ENV, RELEASE_ID_ENV
 from base.ipc.metrics_report import MetricsReport
 from base.telemetry.loop_watchdog import TURN_WARN_VARIABLE
 from base.telemetry.recorder import metrics_environment
@@ -68,7 +68,8 @@ class ReleaseContext:
         cache_path = self.sandbox.cache_folder(settings.cache_path)
         places = {"PEXDOCK_ARTIFACTS_PATH": str(settings.artifacts_path), "PEXDOCK_CACHE_PATH": str(cache_path)}
         measures = {TURN_WARN_VARIABLE: str(settings.loop_turn_warn_ms), **metrics_environment(settings.measuring)}
-        own = {**places, RELEASE_ID_ENV: release.sha256, DESCRIBE_ENV: "1", **measures}
+        checks = {} if settings.batch_check == BATCH_CHECK_REFUSE else {BATCH_CHECK_ENV: settings.batch_check}
+        own = {**places, RELEASE_ID_ENV: release.sha256, DESCRIBE_ENV: "1", **measures, **checks}
         env = child_environment(self.sandbox.environment_for(release.name, os.environ), own)
         return WorkerTemplate(
             release.title,
