@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import signal
 import tempfile
 from collections import Counter
@@ -18,15 +17,12 @@ from typing import NamedTuple
 
 import uvloop
 
-from base.errors import Conflict, PexRefused
-from runtime.pex.bases import find_bases
-from runtime.pex.cache.store import PexCache, UnpackedBase
-from runtime.pex.check import check_pex, choose_base
-from runtime.pex.file import PexFile, read_pex
-from runtime.pex.trust.policy import load_trust_policy
+from base.errors import Conflict
+from runtime.pex.cache.store import PexCache
 from runtime.score.driver import Driver, DriverLimits
 from runtime.score.journal import REFUSED, Journal, PartRecord, Plan, PlannedInput
 from runtime.score.places import InputFile, file_name, find_inputs, open_output
+from runtime.score.prepared_model import PreparedModel, prepare_model
 from runtime.score.readers import ReadLimits, reader_kind
 from runtime.score.results import Output
 from runtime.score.single_file import SingleFile
@@ -34,11 +30,7 @@ from runtime.score.workers import LocalWorkers
 from runtime.settings import Settings
 from runtime.supervisor.host.run_dir import RunDir, RunDirTaken, find_supervisor_pid, lock_run_dir
 from runtime.supervisor.host.spawner import spawner
-from runtime.supervisor.processes.sandbox import Sandbox, User, scratch_root
-from runtime.supervisor.processes.start_limiter import StartLimiter
-from runtime.supervisor.processes.worker_run import WorkerTemplate
-from runtime.supervisor.releases.release_context import ReleaseContext
-from runtime.supervisor.rollout.release import Identity, Release
+from runtime.supervisor.processes.sandbox import scratch_root
 
 
 @dataclass(frozen=True)
@@ -112,9 +104,9 @@ def score_files(order: ScoreOrder, settings: Settings, on_begin: Callable[[int, 
         output = open_output(target.folder, scratch)
         store = PexCache(settings.cache_path, show)
         try:
-            model = _prepare_model(order, settings, store, run_dir, scratch)
+            model = prepare_model(order.model, order.base, settings, store, run_dir, scratch)
             journal = Journal(output)
-            plan, limits = model.plan(order, settings, target.ending, inputs), _driver_limits(order, settings)
+            plan, limits = _plan(model, order, settings, target.ending, inputs), _driver_limits(order, settings)
             journal.check(plan)
             single = SingleFile(target, output) if target.file else None
             if single is not None:
@@ -140,7 +132,7 @@ def score_files(order: ScoreOrder, settings: Settings, on_begin: Callable[[int, 
 
 
 async def _run(
-    order: ScoreOrder, settings: Settings, model: _PreparedModel, make_driver: Callable[[LocalWorkers], Driver]
+    order: ScoreOrder, settings: Settings, model: PreparedModel, make_driver: Callable[[LocalWorkers], Driver]
 ) -> list[PartRecord]:
     workers = LocalWorkers(model.template, model.pex, model.sha256, order.workers, settings)
     own = asyncio.current_task()
@@ -161,57 +153,22 @@ async def _run(
         await workers.stop()
 
 
-@dataclass(frozen=True)
-class _PreparedModel:
-    """A model that can be started."""
-
-    pex: PexFile
-    sha256: str
-    base: UnpackedBase
-    template: WorkerTemplate
-
-    def plan(self, order: ScoreOrder, settings: Settings, ending: str, inputs: Sequence[InputFile]) -> Plan:
-        """Returns everything that the results depend on."""
-        return Plan(
-            f"{self.pex.name} {self.pex.version} {self.sha256}",
-            f"{self.base.version} {self.base.sha256}",
-            order.endpoint or "",
-            list(order.parameters),
-            ending,
-            {
-                "batch_rows": settings.score_batch_rows,
-                "batch_max_bytes": int(settings.score_batch_max_bytes),
-                "part_rows": settings.score_part_rows,
-                "row_column": order.row_column,
-            },
-            [PlannedInput(file.name, file.size, file.stamp) for file in inputs],
-        )
-
-
-def _prepare_model(order: ScoreOrder, settings: Settings, store: PexCache, run_dir: RunDir, scratch: Path) -> _PreparedModel:
-    """Verifies the model and unpacks it on its base.
-
-    Raises:
-        PexRefused: It cannot run on this machine, or has no base.
-    """
-    user = None if settings.worker_user is None else User.look_up(settings.worker_user)
-    sandbox = Sandbox(scratch, tuple(re.split(r"[\s,]+", settings.worker_env)), user, int(settings.worker_max_bytes))
-    trust = load_trust_policy(settings.trusted_keys_path, settings.trusted_digests_path)
-    context = ReleaseContext(store, settings, run_dir, lambda _: None, StartLimiter(order.workers), sandbox, trust)
-    admitted = store.admit(context.trusted_path(order.model))
-    pex = read_pex(admitted.path)
-    if pex.kind != "model":
-        raise PexRefused(f"{order.model} is a base; name the pex of a model")
-    bases = (
-        [order.base] if order.base else [each.path for folder in (settings.dist_path, order.model.parent) for each in find_bases(folder)]
+def _plan(model: PreparedModel, order: ScoreOrder, settings: Settings, ending: str, inputs: Sequence[InputFile]) -> Plan:
+    """Returns everything that the results depend on."""
+    return Plan(
+        f"{model.pex.name} {model.pex.version} {model.sha256}",
+        f"{model.base.version} {model.base.sha256}",
+        order.endpoint or "",
+        list(order.parameters),
+        ending,
+        {
+            "batch_rows": settings.score_batch_rows,
+            "batch_max_bytes": int(settings.score_batch_max_bytes),
+            "part_rows": settings.score_part_rows,
+            "row_column": order.row_column,
+        },
+        [PlannedInput(file.name, file.size, file.stamp) for file in inputs],
     )
-    found = choose_base(pex, [read_pex(path, checksums=False) for path in dict.fromkeys(bases)])
-    base = store.unpack_base(context.trusted_path(found.path))
-    check_pex(pex, base.pexfile, base_sha256=base.sha256)
-    sandbox.make_cache_folder(settings.cache_path)
-    release = Release(order.model.name, 0)
-    release.identity = Identity(pex.kind, pex.name, pex.version, admitted.sha256)
-    return _PreparedModel(pex, admitted.sha256, base, context.worker_template(release, store.worker_command(admitted, base)))
 
 
 def _driver_limits(order: ScoreOrder, settings: Settings) -> DriverLimits:

@@ -62,6 +62,7 @@ class LocalWorkers:
         settings: Limits.
 
     Attributes:
+        warnings: The warnings of the worker that was ready last.
         broken: Holds the error once no worker can compute anything any more.
     """
 
@@ -80,6 +81,7 @@ class LocalWorkers:
         self._dispatchers = Dispatchers(limits, int(settings.shared_memory_max_bytes), deadlines, report=self._on_report)
         self._set = WorkerSet(self, workers, 0, 0, lambda: 1)
         self._spec: ReleaseSpec | None = None
+        self.warnings: list[str] = []
         self._sockets: list[str] = []
         self._crashes = 0
         self._ready = asyncio.Event()
@@ -197,7 +199,7 @@ class LocalWorkers:
         if mismatch := worker_mismatch(ready, self._pex):
             self._break(mismatch)
             return False
-        self._spec, self._crashes = ready.release, 0
+        self._spec, self.warnings, self._crashes = ready.release, ready.warnings, 0
         return True
 
     def on_worker_exit(self, failure: WorkerFailure) -> None:

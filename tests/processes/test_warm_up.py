@@ -120,6 +120,9 @@ def test_a_release_that_mixes_rows_serves_if_its_author_or_an_operator_means_it(
     with operated:
         operated.until_state("tiny-0.1.0.pex", "failed")
         assert MIXES in operated.run("models").stdout
+        refused, passed = (operated.run("check", "--run", operated.dist / f"{name}-0.1.0.pex") for name in ("tiny", "whole"))
+        assert (refused.returncode, MIXES in refused.stderr) == (1, True), refused
+        assert (passed.returncode, "ready after" in passed.stdout) == (0, True), passed
         assert operated.predictions("/whole") == operated.predictions("/meant") == [0]
     operated.settings["batch_check"] = "warn"
     with operated:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 @click.argument("pex", type=FILE)
 @click.option("--base", "base_pex", type=FILE, help="Base to check it against [default: the one in dist/ that fits].")
 @click.option("--dist-path", metavar="PATH", help="Folder to look for a base in.")
+@click.option("--run", "runs", is_flag=True, help="Start a worker of the model, too, which warms up and checks how it answers batches.")
 @CONFIG
-def check(pex: Path, base_pex: Path | None, dist_path: str | None, config: Path | None) -> None:
+def check(pex: Path, base_pex: Path | None, dist_path: str | None, runs: bool, config: Path | None) -> None:
     """Validate PEX against this machine and its base.
 
-    Nothing in PEX is run.
+    Nothing in PEX is run without --run.
     """
     from runtime.cli.views.pex import size_as_text  # noqa: PLC0415
     from runtime.pex.file import read_pex  # noqa: PLC0415
@@ -41,6 +43,8 @@ def check(pex: Path, base_pex: Path | None, dist_path: str | None, config: Path 
         click.echo(f"  trusted        {voucher}")
     if found.kind == "model":
         _check_model(found, base_pex, chosen)
+        if runs:
+            _run_model(pex, base_pex, chosen)
 
 
 def _voucher(pex: Path, chosen: Settings) -> str:
@@ -67,6 +71,16 @@ def _check_model(model: PexFile, base_pex: Path | None, chosen: Settings) -> Non
     warnings = check_pex(model, on)
     click.echo(f"  base           {on.version}, {on.path}")
     click.echo(f"  endpoints      {', '.join(f'{name} = {value}' for name, value in model.endpoints.items())}")
+    for warning in warnings:
+        click.echo(f"  warning: {warning}")
+
+
+def _run_model(pex: Path, base_pex: Path | None, chosen: Settings) -> None:
+    from runtime.cli.local.trial import start_once  # noqa: PLC0415
+
+    started_s = time.monotonic()
+    warnings = start_once(pex, base_pex, chosen, show_progress)
+    click.echo(f"  started        ready after {time.monotonic() - started_s:.1f} s")
     for warning in warnings:
         click.echo(f"  warning: {warning}")
 
