@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import starmap
 from typing import NamedTuple
 
@@ -23,6 +23,9 @@ from runtime.supervisor.rollout.release import Identity, Release
 from runtime.supervisor.rollout.release_state import VERIFIED, ReleaseState
 
 _PAST_CHECKS = {ReleaseState.WAITING, *VERIFIED}
+
+_NamedVersion = tuple[str, str, Version]
+"""The kind, name and version of a release."""
 
 
 class Refusal(NamedTuple):
@@ -50,35 +53,42 @@ def resolved_conflicts(releases: Sequence[Release], claims: Claims = NO_CLAIMS) 
     contended = [release for release in releases if release.contended]
     if not contended:
         return []
+    by_version = _by_version(releases)
     owned = owned_paths([*claimed_paths(claims), *release_paths(settled_releases(releases))])
-    return [release for release in contended if not (_version_holder(release, releases) or _overlaps(release, owned))]
-
-
-def _version_holder(release: Release, releases: Iterable[Release]) -> Release | None:
-    """Returns the release that has the name and version of `release`, comes from another file and wins."""
-    for other in sorted(releases, key=lambda other: other.order):
-        same = other.identity and release.identity and _is_same_version(other.identity, release.identity)
-        if same and other.file != release.file and other.in_place and other.state in _PAST_CHECKS:
-            return other if other.order < release.order or release.contended else None
-    return None
-
-
-def _is_same_version(one: Identity, other: Identity) -> bool:
-    return (one.kind, one.name, Version(one.version)) == (other.kind, other.name, Version(other.version)) and one.sha256 != other.sha256
+    return [release for release in contended if not (_version_holder(release, by_version) or _overlaps(release, owned))]
 
 
 def _version_conflicts(releases: Sequence[Release]) -> list[Refusal]:
     found = []
-    by_name: dict[str, list[Release]] = {}
-    for release in releases:
-        by_name.setdefault(release.name, []).append(release)
+    by_version = _by_version(releases)
     for release in releases:
         if release.is_model and release.in_place and release.state in _PAST_CHECKS:
-            holder = _version_holder(release, by_name[release.name])
+            holder = _version_holder(release, by_version)
             if holder is not None:
                 reason = f"{holder.title} is served from {holder.file}, which has different content: give this release another version"
                 found.append(Refusal(release, reason))
     return found
+
+
+def _version_holder(release: Release, by_version: Mapping[_NamedVersion, Sequence[Release]]) -> Release | None:
+    """Returns the release that has the name and version of `release`, comes from another file and wins."""
+    for other in by_version[_named_version(release.identity)] if release.identity else ():
+        if other.sha256 != release.sha256 and other.file != release.file and other.in_place and other.state in _PAST_CHECKS:
+            return other if other.order < release.order or release.contended else None
+    return None
+
+
+def _by_version(releases: Iterable[Release]) -> dict[_NamedVersion, list[Release]]:
+    """Returns the releases of each version, in their order."""
+    found: dict[_NamedVersion, list[Release]] = {}
+    for release in sorted(releases, key=lambda each: each.order):
+        if release.identity:
+            found.setdefault(_named_version(release.identity), []).append(release)
+    return found
+
+
+def _named_version(identity: Identity) -> _NamedVersion:
+    return identity.kind, identity.name, Version(identity.version)
 
 
 def _path_conflicts(releases: Sequence[Release], claims: Claims) -> list[Refusal]:

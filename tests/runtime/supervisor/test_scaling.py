@@ -157,6 +157,21 @@ def test_crossing_paths_of_one_model_are_compared_in_linear_time() -> None:
     assert growth(prepare, 100) < LINEAR_MAX
 
 
+def test_versions_of_one_model_are_compared_in_linear_time() -> None:
+    def prepare(size: int) -> Callable[[], object]:
+        releases = [release(f"m 0.{number}", number, "running", ready=True, paths=[]) for number in range(size)]
+        for number in range(size):
+            releases.append(release(f"m 0.{number}", size + number, "refused", file=f"copy-{number}.pex"))
+            releases[-1].contended = True
+
+        def compare() -> None:
+            assert conflicts.find_conflicts(releases) == conflicts.resolved_conflicts(releases) == []
+
+        return compare
+
+    assert growth(prepare, 100) < LINEAR_MAX
+
+
 def test_all_releases_with_a_path_of_another_model_are_refused_in_one_round_in_linear_time() -> None:
     def prepare(size: int) -> Callable[[], object]:
         models = [release("a 0.1", 0, "running", ready=True, paths=["/{x}/c"])]
