@@ -149,14 +149,14 @@ def test_a_loop_of_ones_own_is_watched_turn_by_turn(caplog: pytest.LogCaptureFix
         busy(0.3)
 
     def author_turn() -> None:
-        busy(0.6)
+        busy(0.2)
 
     found: list[float] = []
     own = author_turn.__code__
     watchdog = LoopWatchdog("the test", WARN_MS, found.append, lambda stack: None if own in stack else "; as expected")
     with caplog.at_level(logging.WARNING):
         watchdog.start(inspect.currentframe())
-        for _ in range(30):
+        for _ in range(15):
             busy(0.01)
         for turn in (author_turn, long_turn, author_turn):
             turn()
