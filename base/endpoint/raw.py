@@ -13,7 +13,7 @@ import pyarrow as pa
 from base.endpoint.context import Response
 from base.endpoint.response_rules import InvalidResponse, check_response
 from base.errors import BadResult
-from base.schema.json_forms import column_to_json
+from base.schema.values.json_forms import column_to_json
 
 RAW_REQUEST_SCHEMA = pa.schema([pa.field("body", pa.large_binary(), nullable=False)])
 RAW_RESPONSE_SCHEMA = pa.schema(

@@ -21,6 +21,7 @@ also inside of lists and structs.
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -34,6 +35,7 @@ from base.ipc.numeric_frames import arrow_array, is_numeric_column
 from base.schema import ranges
 from base.schema.dtypes import as_instance, is_wide, wire_form
 from base.schema.model import Schema
+from base.schema.values.polars_types import polars_type
 from base.schema.wire import batch_of_columns, frame_of_table, has_nul_in_names
 from base.worker.prediction.nesting import require_bounds, require_field_count
 from base.worker.prediction.output_schema import conform_to_schema, has_declared_columns
@@ -169,7 +171,10 @@ def _frame_of_arrow(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:
     if has_nul_in_names(table.schema):
         raise BadResult("the handler returned a column or field whose name contains a NUL character")
     try:
-        return frame_of_table(pa.table(table))
+        table = pa.table(table)
+        if any("tz=" in str(kind) for kind in table.schema.types):  # a zone may be an offset
+            table = table.cast(pa.schema([field.with_type(polars_type(field.type)) for field in table.schema]))
+        return frame_of_table(table)
     except (pl.exceptions.PolarsError, pa.ArrowException, TypeError, ValueError) as exc:
         raise BadResult(f"the handler returned Arrow data that no frame can hold: {exc}") from exc
 
@@ -214,6 +219,8 @@ def _frame_of_pandas(result: Any, name: str) -> pl.DataFrame:
             if getattr(dtype, "hasobject", False):
                 require_bounds(frame.iloc[:, position].array)
         try:
+            frame = _in_known_zones(pandas, frame)
+            result = frame if isinstance(result, pandas.DataFrame) else frame.iloc[:, 0]
             if isinstance(result, pandas.DataFrame):
                 named = [level for level, each in enumerate(result.index.names) if each is not None]
                 result = result.reset_index(level=named) if named else result
@@ -229,6 +236,25 @@ def _frame_of_pandas(result: Any, name: str) -> pl.DataFrame:
         f"the handler returned a {_type_name(result)}: return a frame, a series, an array or a list"
         + ("; a dict is one record, which an endpoint with batched=False may return" if isinstance(result, dict) else "")
     )
+
+
+def _in_known_zones(pandas: Any, frame: Any) -> Any:
+    """Returns a frame whose datetimes have UTC instead of an offset.
+
+    Raises:
+        ValueError: Some datetimes of a column have a time zone and others do not.
+    """
+    found = frame.copy(deep=False)
+    for position, dtype in enumerate(frame.dtypes):
+        column = frame.iloc[:, position]
+        if isinstance(dtype, pandas.DatetimeTZDtype) and not (getattr(dtype.tz, "key", None) or getattr(dtype.tz, "zone", None)):
+            found.isetitem(position, column.dt.tz_convert("UTC"))
+        elif getattr(dtype, "hasobject", False):
+            zoned: dict[tuple[object, ...], bool] = {}
+            _require_one_clock(list(column.array), (), zoned)
+            if zoned.get(()):
+                found.isetitem(position, pandas.to_datetime(column, utc=True))
+    return found
 
 
 def _array_of_numpy(array: np.ndarray[Any, Any]) -> pa.Array[Any]:
@@ -266,7 +292,32 @@ def _array_without_pandas(values: Any) -> pa.Array[Any]:
         if pandas is None:
             raise
         array = pa.array(_without_nulls_of(pandas, list(values)))
+    if "time" in str(array.type):
+        _require_one_clock(values, (), {})
     return array
+
+
+def _require_one_clock(value: Any, path: tuple[object, ...], zoned: dict[tuple[object, ...], bool]) -> None:
+    """Raises ValueError if some datetimes at one place of nested values have a time zone and others do not, or if a time of day has one.
+
+    Arrow would drop what it cannot keep.
+    """
+    match value:
+        case dt.datetime() if value == value:  # noqa: PLR0124 - NaT of pandas, which has no zone, is unlike itself
+            is_zoned = value.tzinfo is not None
+            if zoned.setdefault(path, is_zoned) != is_zoned:
+                raise ValueError("some datetimes have a time zone and others do not")
+        case dt.time() if value.tzinfo is not None:
+            raise ValueError("a time of day has a time zone")
+        case dict():
+            for name, each in value.items():
+                _require_one_clock(each, (*path, name), zoned)
+        case list() | tuple():
+            for each in value:
+                _require_one_clock(each, path, zoned)
+        case np.ndarray() if value.dtype == object:
+            for each in value.flat:
+                _require_one_clock(each, path, zoned)
 
 
 def _without_nulls_of(pandas: Any, value: Any) -> Any:

@@ -12,8 +12,8 @@ from base.async_runner import AsyncRunner
 from base.endpoint.endpoint import Endpoint
 from base.endpoint.raw import encode_json, encode_part
 from base.errors import BadResult, PexdockError
-from base.schema.json_forms import records_of
 from base.schema.model import Schema
+from base.schema.values.json_forms import records_of
 from base.telemetry.recorder import HandlerMetrics
 from base.worker.prediction.handler_errors import HandlerErrorBoundary, propagate_cancellation
 from base.worker.prediction.record import has_frames, is_frame, record_to_batch

@@ -22,11 +22,12 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from base.errors import Cell, Malformed
-from base.schema import json_forms, spellings
+from base.schema import spellings
 from base.schema.dtypes import wire_form
+from base.schema.values import json_forms
+from base.schema.values.polars_types import polars_type
 from base.schema.wire import Column
 from runtime.front.codecs import json
-from runtime.front.codecs.arrow.polars_types import polars_type
 from runtime.front.codecs.values import json as values
 from runtime.front.codecs.values import schema_fit, text
 from runtime.front.codecs.values.limits import COLUMNS_MAX, check_column_count

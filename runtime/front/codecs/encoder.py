@@ -24,7 +24,7 @@ from polars import CompatLevel
 
 from base.errors import BadResult, NotAcceptable, PexdockError
 from base.ipc.numeric_frames import NumericBatch
-from base.schema.json_forms import column_values, records_of
+from base.schema.values.json_forms import column_values, records_of
 from runtime.front.codecs import csv
 from runtime.front.codecs.accept import preferred_media_type
 from runtime.front.codecs.arrow.value_sizes import row_sizes

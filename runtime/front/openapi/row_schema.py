@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from base.schema.dtypes import as_instance, is_wide
-from base.schema.json_forms import column_to_json
+from base.schema.values.json_forms import column_to_json
 from base.schema.wire import Column, columns_from_arrow
 from runtime.front.codecs.values.mismatch import integer_bounds
 

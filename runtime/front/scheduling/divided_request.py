@@ -17,7 +17,7 @@ from base.endpoint.context import RequestContext
 from base.errors import AuthorError, BadResult, PexdockError
 from base.ipc.numeric_frames import NumericBatch
 from base.jobs.attempt import Progress
-from base.schema.json_forms import records_of
+from base.schema.values.json_forms import records_of
 from base.schema.wire import join_results, most_common_columns, other_columns_error
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.codecs.failed_groups import encode_partial_body, group_values

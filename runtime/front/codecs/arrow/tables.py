@@ -16,9 +16,9 @@ from polars import CompatLevel
 
 from base.errors import Cell, Malformed, TooLarge
 from base.schema import ranges
+from base.schema.values.polars_types import polars_type
 from base.schema.wire import Column, has_nul_in_names
 from runtime.front.codecs.arrow.expanded_size import expanded_bytes
-from runtime.front.codecs.arrow.polars_types import polars_type
 from runtime.front.codecs.arrow.value_sizes import expanded_size
 from runtime.front.codecs.values import cast, schema_fit
 from runtime.front.codecs.values.limits import COLUMNS_MAX, NESTED_MAX, check_column_count, check_expanded_size

@@ -12,7 +12,7 @@ import polars as pl
 
 from base.schema.constraints import shorten_value
 from base.schema.dtypes import as_instance, is_wide, wire_form
-from base.schema.json_forms import explode_lists
+from base.schema.values.json_forms import explode_lists
 from runtime.front.codecs.values import nested, text
 from runtime.front.codecs.values.mismatch import ValueMismatch, check_time_range, describe_expected, raise_mismatch, raise_mismatch_where
 

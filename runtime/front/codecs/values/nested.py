@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 from polars import CompatLevel
 
-from base.schema.json_forms import Lengths, Mask
+from base.schema.values.json_forms import Lengths, Mask
 
 
 def build_lists(lengths: Lengths, null: Mask, flat: pl.Series, dtype: pl.List | pl.Array) -> pl.Series:

@@ -250,3 +250,61 @@ def test_nulls_are_refused_if_the_schema_forbids_them(result: object) -> None:
         result_to_batch(result, 2, One)
     assert result_to_batch(np.array([1.0, np.nan]), 2, One).column(0).null_count == 0
     assert result_to_batch(pd.Series([1.0, np.nan]), 2, One).column(0).null_count == 0
+
+
+HALF_PAST_SIX = dt.datetime(2024, 1, 2, 12, tzinfo=dt.timezone(dt.timedelta(hours=5, minutes=30)))
+INSTANT = dt.datetime(2024, 1, 2, 6, 30, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        [HALF_PAST_SIX],
+        pa.array([INSTANT], pa.timestamp("us", "+05:30")),
+        pa.table({PREDICTION_COLUMN: pa.array([INSTANT], pa.timestamp("ns", "+05:30"))}),
+        pa.table({PREDICTION_COLUMN: pa.array([INSTANT], pa.timestamp("s", "Z"))}),
+        pd.DataFrame({PREDICTION_COLUMN: pd.to_datetime(["2024-01-02T12:00:00+05:30"])}),
+        pd.Series(pd.to_datetime(["2024-01-02T12:00:00+05:30"])),
+        pd.Series([HALF_PAST_SIX], dtype=object),
+    ],
+    ids=["list", "array", "table", "z", "frame", "series", "objects"],
+)
+def test_a_time_zone_that_is_an_offset_is_an_instant(result: object) -> None:
+    """Polars knows zones by their names only."""
+    (found,) = result_to_batch(result, 1).to_pydict()[PREDICTION_COLUMN]
+    assert found.astimezone(dt.UTC) == INSTANT
+    assert result_to_batch(result, 1).schema.types[0].tz == "UTC"
+
+
+def test_nested_offsets_are_instants() -> None:
+    kind = pa.list_(pa.struct([("at", pa.timestamp("us", "+05:30"))]))
+    (found,) = result_to_batch(pa.array([[{"at": INSTANT}]], kind), 1).to_pydict()[PREDICTION_COLUMN]
+    assert [each["at"].astimezone(dt.UTC) for each in found] == [INSTANT]
+
+
+NAIVE = dt.datetime(2024, 1, 2)  # noqa: DTZ001 - as it is
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        [NAIVE, HALF_PAST_SIX],
+        [HALF_PAST_SIX, None, NAIVE],
+        [[NAIVE], [HALF_PAST_SIX]],
+        [{"a": NAIVE}, {"a": HALF_PAST_SIX}],
+        np.array([NAIVE, HALF_PAST_SIX], dtype=object),
+        pd.DataFrame({"a": pd.Series([NAIVE, HALF_PAST_SIX], dtype=object)}),
+        [dt.time(12, tzinfo=dt.UTC)],
+    ],
+    ids=["list", "null", "nested", "dicts", "array", "frame", "time"],
+)
+def test_no_time_zone_is_dropped(result: object) -> None:
+    """Arrow takes some datetimes without a zone for instants, and zones of others away."""
+    with pytest.raises(BadResult):
+        result_to_batch(result, None)
+
+
+def test_other_columns_may_have_other_clocks() -> None:
+    found = result_to_batch([{"a": NAIVE, "b": INSTANT, "c": None}, {"a": None, "b": None, "c": dt.time(12)}], 2)
+    assert found.to_pylist()[0][PREDICTION_COLUMN]["a"] == NAIVE
+    assert found.to_pylist()[0][PREDICTION_COLUMN]["b"].astimezone(dt.UTC) == INSTANT
