@@ -46,7 +46,10 @@ class Context:
         return max(0.0, self.until - time.monotonic())
 
     def cancelled(self) -> bool:
-        """Returns True once the client has disconnected or the deadline has passed. Costs a system call, so do not call it for each row."""
+        """Returns True once the client has disconnected or the deadline has passed; in a job, once it was cancelled or its time is over.
+
+        Costs a system call, so do not call it for each row.
+        """
         return time.monotonic() > self.until or self._cancelled()
 
     @property

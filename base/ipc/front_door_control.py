@@ -167,7 +167,7 @@ class JobAccess(msgspec.Struct, frozen=True):
     Attributes:
         socket, state_path: Path of the job runner's socket, and the folder with the folder of jobs.
         body_max_bytes: Size limit of a job's body; a larger one is answered with 413.
-        streams_max: Event streams and results that are sent at a time; more are answered with 503.
+        streams_max: Event streams that are sent at a time; more are answered with 503. Likewise results, and clients that wait.
         webhook_hosts, disk_min_free_bytes: The settings `job_*` of these names.
     """
 

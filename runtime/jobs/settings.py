@@ -40,7 +40,9 @@ class JobSettings(BaseSettings):
         ByteSize(_ACCESS.body_max_bytes), ge=1, description="Largest body of a job, in place of body_max_bytes."
     )
     job_streams_max: int = Field(
-        _ACCESS.streams_max, ge=1, description="Event streams and results of jobs that are sent at a time; more get a 503."
+        _ACCESS.streams_max,
+        ge=1,
+        description="Event streams of jobs that are sent at a time; more get a 503. Likewise results, and clients that wait.",
     )
     job_queue_max: int = Field(_LIMITS.queue_max, ge=1, le=1_000_000, description="Jobs that may wait; more get a 503.")
     job_queue_client_max: int = Field(
@@ -67,6 +69,10 @@ class JobSettings(BaseSettings):
     )
     job_webhook_interval_ms: float = Field(500, ge=0, le=3_600_000, description="Shortest time between two webhook calls of one job.")
     job_webhook_timeout_s: float = Field(10, gt=0, le=3600, description="Time limit of a webhook call.")
+    job_webhook_calls_max: int = Field(8, ge=1, le=1000, description="Webhook calls of one host at a time, for each client.")
+    job_webhook_jobs_max: int = Field(
+        1000, ge=1, le=100_000, description="Jobs whose webhooks are told at a time; of more, only the end is told, later."
+    )
     job_webhook_attempts: int = Field(8, ge=1, le=100, description="Calls after which a webhook that fails is given up.")
 
     @property
@@ -78,6 +84,8 @@ class JobSettings(BaseSettings):
             self.job_webhook_interval_ms,
             self.job_webhook_timeout_s,
             self.job_webhook_attempts,
+            self.job_webhook_calls_max,
+            self.job_webhook_jobs_max,
         )
 
     @property

@@ -32,6 +32,8 @@ class WebhookConfig(msgspec.Struct, frozen=True):
         interval_ms: Shortest time between two calls of one job, in milliseconds.
         timeout_s: Time limit of a call, in seconds.
         attempts: Calls after which a webhook that fails is given up.
+        calls_max: Calls of one host at a time, for each client.
+        jobs_max: Jobs whose webhooks are told at a time.
     """
 
     hosts: tuple[str, ...] = ()
@@ -39,6 +41,8 @@ class WebhookConfig(msgspec.Struct, frozen=True):
     interval_ms: float = 500
     timeout_s: float = 10
     attempts: int = 8
+    calls_max: int = 8
+    jobs_max: int = 1000
 
 
 class WebhookUrl(NamedTuple):

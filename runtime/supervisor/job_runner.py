@@ -31,6 +31,9 @@ _UNLIMITED = 2**53 - 1
 
 _BACKLOG = 512
 
+_GOOD_S = 10.0
+"""Time in seconds of service after which a crash is the first one again: all requests about jobs wait until the next start."""
+
 
 class JobRunnerChild(FrontDoorChild):
     """The job runner. It is started at once if there are jobs of an earlier supervisor, or else when the first client connects.
@@ -71,7 +74,9 @@ class JobRunnerChild(FrontDoorChild):
         self._on_crash = on_crash
         self.drain_s = settings.job_drain_s
         timing = FrontDoorTiming(
-            Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s), settings.start_timeout_s, settings.unresponsive_s
+            Backoff(settings.restart_delay_min_s, settings.restart_delay_max_s, reset_s=_GOOD_S),
+            settings.start_timeout_s,
+            settings.unresponsive_s,
         )
         super().__init__("job runner", Listeners([self._listener], []), job_runner_config(settings), timing, on_changed, on_report)
 

@@ -29,7 +29,7 @@ FORECAST = """
     class Options(svc.Parameters):
         horizon: int
 
-    @svc.endpoint("/forecast")
+    @svc.endpoint("/predictions/forecast")
     def predict(records_df: Point.DataFrame, options: Options):
         return records_df.select("series", y=pl.col("y") * options.horizon)
 """

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import ssl
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
@@ -25,12 +25,6 @@ from runtime.jobs.webhook_hosts import WebhookConfig, WebhookHosts
 log = logging.getLogger(__name__)
 
 _BACKOFF = Backoff(1.0, 60.0)
-
-_HOST_CALLS_MAX = 8
-"""Calls of one host at a time, so that a slow host delays no other."""
-
-_JOBS_MAX = 1000
-"""Jobs whose webhook is being told. Of more, only the end is told, once there is room."""
 
 
 class WebhookSender:
@@ -55,10 +49,12 @@ class WebhookSender:
         self._backoff = backoff
         self._hosts = WebhookHosts(config.hosts)
         self._caller = WebhookCaller(self._hosts, config.timeout_s, tls)
-        self._host_calls: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_HOST_CALLS_MAX))
+        # By client and host, so that a slow host delays no other, and the jobs of one client those of no other.
+        self._calls: defaultdict[tuple[str, str], asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(config.calls_max))
         self._disk = BlockingThreads(1, f"job_webhook_secret_path ({config.secret_path})")
         self._latest: dict[int, Job] = {}  # number → the job after the last change that was not sent yet
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._told: Counter[str] = Counter()  # client → number of its tasks
 
     def check_url(self, url: str) -> None:
         """Returns if a webhook may be called.
@@ -69,13 +65,20 @@ class WebhookSender:
         self._hosts.parse_url(url)
 
     def notify(self, job: Job) -> None:
-        """Tells the webhook of a job, if it has one, of a change, some time later. Of changes that come fast, the last one is told."""
-        number = job.number
-        if not job.submission.webhook or (number not in self._tasks and len(self._tasks) >= _JOBS_MAX):
+        """Tells the webhook of a job, if it has one, of a change, some time later. Of changes that come fast, the last one is told.
+
+        Of more jobs than may be told at a time, only the end is told, once there is room. No client with an API key takes all of that.
+        """
+        number, client = job.number, job.submission.client
+        if not job.submission.webhook:
             return
-        self._latest[number] = job
         if number not in self._tasks:
-            self._tasks[number] = asyncio.get_running_loop().create_task(self._tell(number))
+            free = self._config.jobs_max - len(self._tasks)
+            if free <= 0 or (client and self._told[client] > free):
+                return
+            self._told[client] += 1
+            self._tasks[number] = asyncio.get_running_loop().create_task(self._tell(number, client))
+        self._latest[number] = job
 
     def resume(self, jobs: Iterable[Job]) -> None:
         """Tells of the ends of jobs that nobody has been told, unless that is being done."""
@@ -90,7 +93,7 @@ class WebhookSender:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _tell(self, number: int) -> None:
+    async def _tell(self, number: int, client: str) -> None:
         try:
             while number in self._latest:
                 job = await self._send_latest(number)
@@ -102,6 +105,7 @@ class WebhookSender:
         finally:
             self._latest.pop(number, None)
             del self._tasks[number]
+            self._told[client] -= 1
 
     async def _send_latest(self, number: int) -> Job:
         """Sends the last change of a job, or gives up after so many calls. Returns the job as it was sent last."""
@@ -132,5 +136,5 @@ class WebhookSender:
         secrets = await self._disk.run(lambda: read_secrets(Path(self._config.secret_path)))
         body = msgspec.json.encode(job_document(job))
         message_id = hashlib.sha256(body).hexdigest()[:32]  # the same for each call that tells the same
-        async with self._host_calls[url.host]:
+        async with self._calls[job.submission.client, url.host]:
             await self._caller.post(url, sign(secrets, message_id, int(time.time()), body), body)

@@ -205,7 +205,7 @@ class JobStore(Protocol):
         """
 
     def unsent_webhooks(self) -> list[Job]:
-        """Returns the first jobs that have ended and whose webhook has not been told so, in the order of their arrival."""
+        """Returns the first jobs that have ended and whose webhook has not been told so, by turns of clients."""
 
     def set_webhook_sent(self, number: int) -> None:
         """Notes that the webhook of a job knows its end, or that there was no telling it."""

@@ -250,7 +250,9 @@ class SqliteJobStore:
     def unsent_webhooks(self) -> list[Job]:
         """Implements `JobStore.unsent_webhooks`."""
         with self._database.explained():
-            return self._records.select("webhook_unsent ORDER BY number LIMIT ?", PAGE_MAX_JOBS)
+            return self._records.select(
+                "webhook_unsent ORDER BY row_number() OVER (PARTITION BY client ORDER BY number), number LIMIT ?", PAGE_MAX_JOBS
+            )
 
     def set_webhook_sent(self, number: int) -> None:
         """Implements `JobStore.set_webhook_sent`."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
 from http import HTTPStatus
 from pathlib import Path
@@ -22,6 +21,7 @@ from runtime.front.app.health import page_of
 from runtime.front.app.jobs.ending import Ending
 from runtime.front.app.jobs.events import EventStreams
 from runtime.front.app.jobs.intake import JobIntake, JobOrder
+from runtime.front.app.jobs.places import Places
 from runtime.front.app.jobs.prefer import JobPreference, parse_prefer
 from runtime.front.app.jobs.results import ResultRequest, ResultSender
 from runtime.front.app.slow_bodies import SlowBodies
@@ -99,7 +99,9 @@ class JobResource:
         self._results = ResultSender(JobFiles(Path(access.state_path)).folder, timeout_s, self._ending)
         self._routes = routes
         self._timeout_s = timeout_s
-        self._streams = 0
+        self._event_places = Places("event streams")
+        self._result_places = Places("results")
+        self._wait_places = Places("responses that wait for a job")
 
     def reconfigure(self, access: JobAccess) -> None:
         """Applies new limits to requests that arrive from now on."""
@@ -132,10 +134,10 @@ class JobResource:
                 document = (await self._runner.ask(CancelJob(call.client, _known(job_id)), JobFound)).document
                 await self._send_json(call, document, HTTPStatus.OK if document.state.is_final else HTTPStatus.ACCEPTED)
             case ["GET", job_id, "result"]:
-                with self._stream():
+                with self._result_places.take(call.client, self._intake.access.streams_max):
                     await self._send_result(call, _known(job_id))
             case ["GET", job_id, "events"] if not head_only:
-                with self._stream():
+                with self._event_places.take(call.client, self._intake.access.streams_max):
                     await self._events.send(call.client, _known(job_id), headers, call.request_id, call.receive, call.send)
             case [_, *below] if (allowed := _ALLOWED.get(tuple(below[1:]))) is not None:
                 allowed = allowed if below else "GET, HEAD"
@@ -163,7 +165,7 @@ class JobResource:
             more += ((b"preference-applied", b"respond-async"),)
         if preference.wait_s:
             try:
-                with self._stream():
+                with self._wait_places.take(call.client, self._intake.access.streams_max):
                     document = await self._wait_ended(call, document, preference.wait_s)
                     if document.state.is_final:
                         await self._send_ended(call, document, more)
@@ -204,13 +206,13 @@ class JobResource:
         states = [state for value in given.get("state", []) for state in value.split(",")]
         if wrong := [state for state in states if state not in set(JobState)]:
             raise Misfit(f"state: {wrong[0][:64]!r} is not one of {', '.join(JobState)}")
-        after = given.get("cursor", [""])[-1]
+        after = _single(given, "cursor")
         if after and not JOB_ID.fullmatch(after):
             raise Misfit("cursor: it is not the `next` of a list")
         request = ListJobs(
             call.client,
             [JobState(state) for state in states],
-            canonicalize_name(given.get("model", [""])[-1]),
+            canonicalize_name(_single(given, "model")),
             count_max=_number(given, "limit", _COUNT, COUNT_MAX),
             after=after,
         )
@@ -261,22 +263,6 @@ class JobResource:
         request = ResultRequest(combine_headers(call.scope["headers"]), call.request_id, more, head_only)
         await self._results.send(found, request, call.receive, call.send)
 
-    @contextlib.contextmanager
-    def _stream(self) -> Iterator[None]:
-        """Counts a response that may last long.
-
-        Raises:
-            Full: There are as many as may be.
-        """
-        limit = self._intake.access.streams_max
-        if self._streams >= limit:
-            raise Full(f"{limit} event streams and results of jobs are being sent, limit {limit}; try again later")
-        self._streams += 1
-        try:
-            yield
-        finally:
-            self._streams -= 1
-
     @staticmethod
     async def _send_json(
         call: JobCall, document: JobDocument | JobList, status: int = HTTPStatus.OK, more: tuple[tuple[bytes, bytes], ...] = ()
@@ -302,10 +288,18 @@ def _known(job_id: str) -> str:
     return job_id
 
 
+def _single(given: Mapping[str, list[str]], name: str) -> str:
+    """Returns the value of a parameter that may be given once; empty if it is not given."""
+    values = given.get(name, [""])
+    if len(values) > 1:
+        raise Misfit(f"{name}: it is given {len(values)} times; give it once")
+    return values[0]
+
+
 def _number(given: Mapping[str, list[str]], name: str, default: int, most: int) -> int:
     if name not in given:
         return default
-    value = given[name][-1]
+    value = _single(given, name)
     if not re.fullmatch("[0-9]{1,15}", value) or not 1 <= int(value) <= most:
         raise Misfit(f"{name}: {value[:64]!r} is not a whole number from 1 to {most}")
     return int(value)

@@ -112,6 +112,30 @@ def test_a_call_carries_the_document_of_the_job_and_its_signature(secret_path):
     assert not documented["is_genuine"](headers, body + b" ", SECRET)
 
 
+def test_webhooks_of_one_client_that_hang_keep_back_those_of_no_other(secret_path):
+    """Neither do they take all calls of a host, nor all jobs that are told at a time."""
+
+    async def check():
+        async with WebhookServer() as hanging, WebhookServer() as server:
+            hanging.answers = [None] * 100
+            hosts = tuple(f"127.0.0.1:{each.port}" for each in (hanging, server))
+            config = {"hosts": hosts, "timeout_s": 100, "calls_max": 2, "jobs_max": 10}
+            async with sending(server, secret_path, told := Told(), **config) as sender:
+                for number in range(1, 21):
+                    sender.notify(of("bob", make_job(hanging, number, state=JobState.DONE)))
+                await hanging.wait_calls(2)
+                sender.notify(of("ann", make_job(server, 21, state=JobState.DONE)))
+                await told.wait()
+                assert told.numbers == [21]
+                assert len(hanging.calls) == 2
+
+    asyncio.run(check())
+
+
+def of(client, job):
+    return replace(job, submission=replace(job.submission, client=client))
+
+
 def test_a_secret_can_be_replaced_while_it_runs(secret_path):
     async def check():
         new = b"a new secret of over 24 bytes"
