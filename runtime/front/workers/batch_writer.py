@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from base.errors import Full
@@ -20,6 +22,7 @@ class WrittenBatch(NamedTuple):
         frame: Position of the frame.
         flags: Flags that a reader of the frame needs.
         table: Slot of a table in a file; None for other rows.
+        write: Writes the frame, on any thread, since that takes long; None if it is written. Until then `frame` is all of its memory.
     """
 
     slot: Slot
@@ -27,6 +30,11 @@ class WrittenBatch(NamedTuple):
     flags: int
     rows: int
     table: Slot | None = None
+    write: Callable[[], frames.WrittenFrame] | None = None
+
+
+_LONG_BYTES = 4 * 1024**2
+"""Size from which a frame is written on a thread: each megabyte takes about a millisecond."""
 
 
 def write_batch(requests: list[InferenceRequest], slots: SlotPool) -> WrittenBatch:
@@ -45,7 +53,11 @@ def write_batch(requests: list[InferenceRequest], slots: SlotPool) -> WrittenBat
     known_schema = endpoint.input_schema is not None
     size = frames.frame_size_max(batch, known_schema=known_schema)
     slot = slots.take_slot(size, max(first.reply_min_bytes, size))
-    written = frames.write_frame(batch, slot.segment.slice_view(slot.request), known_schema=known_schema)
+    into = slot.segment.slice_view(slot.request)
+    if size >= _LONG_BYTES:
+        write = partial(frames.write_frame, batch, into, known_schema=known_schema)
+        return WrittenBatch(slot, slot.request, 0, batch.num_rows, write=write)
+    written = frames.write_frame(batch, into, known_schema=known_schema)
     return WrittenBatch(slot, slot.request.prefix(written.length), written.flags, batch.num_rows)
 
 

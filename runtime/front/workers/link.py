@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 import msgspec
 
 from base.errors import BadResult, Full, PeerError, PeerGone, PexdockError, Unavailable
 from base.ipc import failure
 from base.ipc.control import WIRE_VERSION
+from base.ipc.frames import WrittenFrame
 from base.ipc.protocol import (
     Batch,
     CancelBatch,
@@ -70,6 +72,7 @@ class WorkerLink:
         self.up = self.retiring = False
         self.in_flight = InFlightTable(events.batches_max)
         self._unreported_requests = 0
+        self._writing: set[asyncio.Task[None]] = set()  # bounded by the batches in flight
         self._welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._channel = WorkerChannel(path, release.budget, self._on_message, self._on_broken)
         self._release_tag = 0  # of all answers of the worker, as it has introduced itself
@@ -109,11 +112,13 @@ class WorkerLink:
         slot, rows = written.slot, written.rows
         # If one of the requests is late, the others are sent again without it.
         ends_ms = wire_deadline_ms(min([request.ends_s for request in requests]))
-        self._channel.send_message(
-            Batch(number, endpoint.number, rows, ends_ms, flags, written.frame, slot.reply, first.encoded_parameters)
-        )
-        if not self._channel.open:
-            raise Unavailable("the worker has exited")
+        message = Batch(number, endpoint.number, rows, ends_ms, flags, written.frame, slot.reply, first.encoded_parameters)
+        if written.write is not None:
+            self._send_later(message, written.write)
+        else:
+            self._channel.send_message(message)
+            if not self._channel.open:
+                raise Unavailable("the worker has exited")
         self.in_flight.add_batch(number, InFlightBatch(requests, rows, slot, slot, time.monotonic(), written.table))
         self._unreported_requests += count
         if self._unreported_requests >= self._events.report_interval_requests:
@@ -123,6 +128,23 @@ class WorkerLink:
             endpoint.metrics.record_batch([request.queued_s for request in requests], rows)
             for request in requests:
                 request.queued_s = 0.0
+
+    def _send_later(self, message: Batch, write: Callable[[], WrittenFrame]) -> None:
+        """Sends a batch once a thread has written its rows. It is in flight until then, and lost with the link."""
+        task = asyncio.get_running_loop().create_task(self._send_written(message, write))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _send_written(self, message: Batch, write: Callable[[], WrittenFrame]) -> None:
+        written = await asyncio.to_thread(write)
+        batch = self.in_flight.batches.get(message.batch_id)
+        if batch is None:
+            return  # the link was closed meanwhile
+        batch.sent_s = time.monotonic()
+        request, flags = message.request.prefix(written.length), message.flags | written.flags
+        self._channel.send_message(msgspec.structs.replace(message, request=request, flags=flags))
+        if not batch.is_wanted:
+            self._replies.send_if_in_flight(message.batch_id, CancelBatch(message.batch_id))
 
     def send_check(self, check: ParameterCheck) -> None:
         """Sends a parameter check.

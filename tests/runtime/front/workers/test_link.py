@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from base.errors import HandlerFailed
+from base.ipc import frames
 from base.ipc.channel import Channel
 from base.ipc.control import WIRE_VERSION
 from base.ipc.failure import encode_error
 from base.ipc.front_door_control import Route
 from base.ipc.metrics_report import MetricsConfig
-from base.ipc.protocol import Batch, Failure, Hello, Welcome
+from base.ipc.protocol import AttachSegment, Batch, Failure, Hello, Welcome
 from base.ipc.release_spec import EndpointSpec, ReleaseSpec
+from base.ipc.segment import Segment
+from runtime.front.codecs.rows import Rows
 from runtime.front.requests.deadlines import Deadlines
 from runtime.front.requests.request_head import RequestHead
 from runtime.front.requests.target import Target
@@ -26,6 +31,7 @@ from runtime.front.scheduling.admission import submit_request
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.front.telemetry.metrics import FrontMetrics
+from runtime.front.workers.link import WorkerLink
 
 SPEC = ReleaseSpec("tiny", "1", [EndpointSpec("predict", "/tiny", [], None, None, 64, 1)])
 
@@ -50,6 +56,94 @@ async def received(worker: Channel, kind: type[Any]) -> Any:
             os.close(found.fd)
         elif isinstance(found.message, kind):
             return found.message
+
+
+async def reached(condition: Callable[[], bool]) -> None:
+    """Waits for a state."""
+    while True:
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+
+
+async def connected(listener: socket.socket) -> tuple[WorkerLink, Channel, RequestHead]:
+    """A link, the worker's end of it, and the head of a request for that worker."""
+    dispatchers = Dispatchers(QueueLimits(10, 2**20), 2**26, Deadlines(60.0), None)
+    (link,) = dispatchers.apply([Route(SPEC, [listener.getsockname()])])
+    worker = Channel(listener.accept()[0])
+    await received(worker, Hello)
+    worker.send_message(Welcome(WIRE_VERSION, "tiny", "1"))
+    await link.wait_welcomed()
+    return link, worker, RequestHead(Target(dispatchers.releases[0].endpoints[0], {}, b"/tiny"), "application/json", "")
+
+
+def rows_of(count: int) -> Rows:
+    batch = pa.RecordBatch.from_pydict({"x": pa.array(range(count))})
+    return Rows(batch, str(batch.schema))
+
+
+@pytest.mark.parametrize("count", [8, 1_000_000])
+def test_many_rows_are_written_on_a_thread(count: int, listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop writes few rows itself. The worker hears of a batch once it is written."""
+    writers, may_write, write_frame = [], threading.Event(), frames.write_frame
+
+    def note(batch: Any, into: memoryview, *, known_schema: bool) -> frames.WrittenFrame:
+        writers.append(threading.current_thread())
+        assert threading.current_thread() is threading.main_thread() or may_write.wait(30)
+        return write_frame(batch, into, known_schema=known_schema)
+
+    monkeypatch.setattr(frames, "write_frame", note)
+
+    async def scenario() -> None:
+        link, worker, head = await connected(listener)
+        submit_request(head, "1", b"", lambda _: None, rows=rows_of(count))
+        await reached(lambda: not link.in_flight.is_empty)
+        if count > 8:
+            assert worker.receive_with_fd_nowait() is None
+        may_write.set()
+        found, segments = None, {}
+        while not isinstance(found, Batch):
+            message = worker.receive_with_fd_nowait()
+            if message is None:
+                await asyncio.sleep(0.001)
+            elif isinstance(found := message.message, AttachSegment):
+                assert message.fd is not None
+                segments[found.segment] = Segment.map_received(message.fd, found.length)
+        read = frames.read_frame(segments[found.request.segment].slice_view(found.request), found.flags, None)
+        assert read.column(0).to_pylist() == [*range(count)]
+        assert [each is threading.main_thread() for each in writers] == [count == 8]
+        del read
+        for segment in segments.values():
+            segment.close()
+        link.close()
+        worker.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_link_may_close_while_rows_are_written(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows have their memory until they are written, and their request is lost with the worker, so that another may have it."""
+    may_write, written, write_frame = threading.Event(), threading.Event(), frames.write_frame
+
+    def wait(batch: Any, into: memoryview, *, known_schema: bool) -> frames.WrittenFrame:
+        assert may_write.wait(30)
+        found = write_frame(batch, into, known_schema=known_schema)
+        written.set()
+        return found
+
+    monkeypatch.setattr(frames, "write_frame", wait)
+
+    async def scenario() -> None:
+        link, worker, head = await connected(listener)
+        request = submit_request(head, "1", b"", lambda _: None, rows=rows_of(1_000_000))
+        await reached(lambda: not link.in_flight.is_empty)
+        worker.close()
+        await reached(lambda: not link.open)
+        assert request.crash_count == 1
+        may_write.set()
+        await reached(written.is_set)
+
+    asyncio.run(scenario())
 
 
 def test_a_request_waits_in_the_queue_once_however_often_it_is_sent(listener: socket.socket) -> None:
