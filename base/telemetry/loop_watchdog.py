@@ -180,7 +180,8 @@ class LoopWatchdog:
             return False
         while self._loop is not None or turn is not None:
             interval = Interval(_LOOK_S)
-            if passed.wait(_LOOK_S) or self._stopping:
+            passed.wait(_LOOK_S)
+            if passed.is_set() or self._stopping:  # perhaps since its end, while this thread waited for the lock
                 break
             turn = self._look(turn, interval.lock_hold())
         self._end(turn)
