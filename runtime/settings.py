@@ -199,7 +199,7 @@ class Settings(JobSettings):
         description="Reject a request at once if its expected wait in the queue is longer than this.",
     )
     job_workers: int = Field(1, ge=0, le=256, description="Jobs that run at a time, each on a worker of its own; 0 accepts no jobs.")
-    job_worker_nice: int = Field(15, ge=0, le=19, description="Extra niceness of job workers.")
+    job_worker_nice: int = Field(15, ge=0, le=19, description="Extra niceness of job workers, once they are ready.")
     job_worker_max_bytes: ByteSize = Field(
         ByteSize(0), ge=0, description="Private memory that a job worker may allocate; 0 applies worker_max_bytes."
     )

@@ -40,9 +40,8 @@ class Route(msgspec.Struct, frozen=True):
         release: The release.
         sockets: Absolute paths of the sockets of its workers; empty while no worker is ready.
         release_id: Distinguishes the release from every other, even from one of the same name and version with other content.
-        failure_limit: Limit of the failed requests of a release on probation. The front door keeps to it and reports the outcomes of
-            requests (`OutcomeReport`). None for other releases.
-        failure: Why no job worker can start, after several attempts; empty otherwise.
+        failure_limit: Limit of failed requests on probation. The front door keeps to it, and reports outcomes (`OutcomeReport`); or None.
+        failure: Why no job worker can start, after several attempts; empty otherwise. `failed_starts` counts all such attempts.
     """
 
     release: ReleaseSpec
@@ -50,6 +49,7 @@ class Route(msgspec.Struct, frozen=True):
     release_id: str = ""
     failure_limit: FailureLimit | None = None
     failure: str = ""
+    failed_starts: int = 0
 
 
 class MirrorSpec(msgspec.Struct, frozen=True):

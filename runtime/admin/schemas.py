@@ -92,7 +92,10 @@ class EndpointDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerDetail(msgspec.Struct, frozen=True):
-    """One worker. `pss_bytes` counts shared memory in proportion to the processes that share it; `rss_bytes` counts it in full."""
+    """One worker. `pss_bytes` counts shared memory in proportion to the processes that share it; `rss_bytes` counts it in full.
+
+    `runs_jobs` tells those that run jobs from those that answer requests.
+    """
 
     version: str
     pid: int | None
@@ -100,6 +103,7 @@ class WorkerDetail(msgspec.Struct, frozen=True):
     restarts: int
     pss_bytes: int = 0
     rss_bytes: int = 0
+    runs_jobs: bool = False
 
 
 class ModelDetail(msgspec.Struct, frozen=True):

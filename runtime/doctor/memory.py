@@ -20,7 +20,7 @@ _NO_LIMIT_BYTES = 2**60
 def check_memory(settings: Settings, state: State) -> Finding:
     """Checks that the running processes, with full segments, fit into memory."""
     limit, source = _limit()
-    pids = [state.pid, *state.front_door_pids, *(pid for release in state.releases for pid in release.worker_pids)]
+    pids = [state.pid, *state.front_door_pids, *(pid for each in state.releases for pid in each.worker_pids + each.job_worker_pids)]
     used = sum(_pss_bytes(pid) for pid in pids if pid is not None)
     segments = int(settings.shared_memory_max_bytes)
     usage = f", processes use {format_size(used)}" if used else ""

@@ -8,6 +8,7 @@ import io
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -179,7 +180,8 @@ class JobRun:
 
     async def _end(self, head: RequestHead, responded: asyncio.Future[HttpResponse]) -> AttemptEnd:
         """Waits for the response, and stores the result."""
-        response, spec = await responded, head.target.endpoint.spec
+        await self._wait_response(head, responded)
+        response, spec = responded.result(), head.target.endpoint.spec
         if response.status == _UNAVAILABLE and spec.retry:
             return self._interrupted()
         if response.status >= _BAD_REQUEST:
@@ -197,18 +199,38 @@ class JobRun:
             PexdockError: No worker can start, or the release does not exist any more.
         """
         releases, release_id = self._releases, self.job.release_id
-        earlier_failure = releases.failure(release_id)  # of workers for jobs before this one
+        _, earlier = releases.failure(release_id)  # of workers for jobs before this one, for the same reason perhaps
         while True:
             head = releases.head(self.job, release_id, self._config.timeout_s)
             if head is not None and releases.claim_worker(head, self.job.number):
                 return head
-            failure = releases.failure(release_id)
-            if failure and failure != earlier_failure:
+            failure, failed_starts = releases.failure(release_id)
+            if failure and failed_starts > earlier:
                 raise _NoWorker(f"no job worker of its release can start: {failure}")
-            earlier_failure = failure
             if not releases.knows(release_id):
                 raise Unavailable("the release on which the job began is no longer there")
             await releases.wait_changed()
+
+    async def _wait_response(self, head: RequestHead, responded: asyncio.Future[HttpResponse]) -> None:
+        """Waits for the response.
+
+        Raises:
+            _NoWorker: The worker that had the job is gone, and no other one can start.
+        """
+        releases, release = self._releases, head.target.endpoint.release
+        _, earlier = releases.failure(release.id)
+        while not responded.done():
+            changed = asyncio.ensure_future(releases.wait_changed())
+            either: list[asyncio.Future[Any]] = [responded, changed]
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
+            failure, failed_starts = releases.failure(release.id)
+            if failure and failed_starts > earlier and not release.up and not responded.done():
+                assert self._request is not None
+                self._request.abandon()
+                raise _NoWorker(f"its worker exited, and no other job worker of its release can start: {failure}")
 
     def _open_body(self) -> io.FileIO:
         """Opens the body, and makes the folder of checkpoints. Blocks."""

@@ -46,7 +46,7 @@ class JobReleases:
         self._routes = RouteTable()
         self._table = RoutingTable(0, [], startup_complete=False, paths_known=False)
         self._models: set[str] = set()
-        self._failures: dict[str, str] = {}
+        self._failures: dict[str, tuple[str, int]] = {}
         self._changed: asyncio.Future[None] | None = None
         self._welcoming: set[asyncio.Task[None]] = set()
         self._claims: dict[int, tuple[str, bool]] = {}  # by number of a job with a worker: its release, and whether it is grouped
@@ -58,7 +58,7 @@ class JobReleases:
         self._routes.apply_table(table, self._dispatchers.releases, {})
         self._table = table
         self._models = {canonicalize_name(route.release.model) for route in table.routes}
-        self._failures = {route.release_id: route.failure for route in table.routes}
+        self._failures = {route.release_id: (route.failure, route.failed_starts) for route in table.routes}
         for link in links:
             task = asyncio.get_running_loop().create_task(self._wait_welcomed(link))
             self._welcoming.add(task)
@@ -133,9 +133,9 @@ class JobReleases:
         """Returns whether a release runs, or can be started."""
         return release_id in self._failures or release_id in self._table.standby
 
-    def failure(self, release_id: str) -> str:
-        """Returns why no worker of a release can start; empty if one may."""
-        return self._failures.get(release_id, "")
+    def failure(self, release_id: str) -> tuple[str, int]:
+        """Returns why no worker of a release can start, which is empty if one may, and the number of attempts for which that was so."""
+        return self._failures.get(release_id, ("", 0))
 
     def head(self, job: Job, release_id: str, timeout_s: float) -> RequestHead | None:
         """Returns the head of a job's request to a release; None if the release does not run now.

@@ -72,8 +72,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
         headers: The headers that the handler may see, and the content type; names in lower case.
         body_file: Name of the file in the folder of incoming bodies.
         body_bytes: Its length.
-        digest: SHA-256 of target, content type, body and the headers that decide about the result, in hexadecimal. It decides whether two
-            submissions of one id are the same job.
+        digest: SHA-256 of target, content type, body, webhook and the headers that decide about the result, in hexadecimal. It decides
+            whether two submissions of one id are the same job.
         release_id: The release on which it must begin, if the client names one and the job runner knows it; empty for any.
         priority: 0 goes before 1, and so on to 7.
         webhook: URL that is told of changes; empty for none.

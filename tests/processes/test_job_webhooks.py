@@ -68,8 +68,11 @@ def test_a_webhook_is_told_of_progress_and_of_the_end_even_if_everything_was_kil
         refused = httpx.post(url, json=[{"x": 300}], headers={**headers, "x-pexdock-webhook": "http://169.254.169.254/latest"}, timeout=60)
         assert (refused.status_code, refused.json()["code"]) == (422, "misfit")
         assert "ask the operator to add it to job_webhook_hosts" in refused.json()["detail"]
-        answer = httpx.post(url, json=[{"x": 300}], headers=headers, timeout=60)
-        assert answer.status_code == 202
+        url = f"{run.state()['address']}/jobs/mine?path=/study"
+        answer, again = (httpx.put(url, json=[{"x": 300}], headers=headers, timeout=60) for _ in range(2))
+        assert (answer.status_code, again.status_code) == (202, 202)
+        for other in ({"x-pexdock-webhook": f"{headers['x-pexdock-webhook']}-elsewhere"}, {"x-pexdock-webhook": ""}):
+            assert httpx.put(url, json=[{"x": 300}], headers=headers | other, timeout=60).status_code == 409
         run.until(lambda: any(document.get("fraction") == 0.5 for document in server.documents))
         run.process.send_signal(signal.SIGKILL)
         run.process.wait()

@@ -102,18 +102,32 @@ def test_groups_of_one_job_are_computed_by_all_workers_that_no_other_job_needs(l
     assert sorted(row["do"] for row in labour.did(job)) == [*"aabbccdd"]
 
 
+def test_the_workers_of_jobs_are_shown(labour):
+    job, mark = labour.submit("waits")
+    labour.until_begun(mark)
+    pids = [int(pid) for pid in labour.begun(mark)]
+    shown = labour.run.until(lambda: (found := labour.run.release(labour.old.name))["job_worker_pids"] and found)
+    assert {*pids} <= {*shown["job_worker_pids"]}
+    assert not {*pids} & {*shown["worker_pids"]}
+    assert re.search(rf"^    job workers: .*\b{pids[0]}\b", labour.run.run("models").stdout, re.MULTILINE)
+    assert re.search(rf"\b{pids[0]} +ready \(jobs\)", labour.run.run("describe", "labour").stdout)
+    labour.jobs.cancel(job.id)
+    assert labour.jobs.until(job.id).state == "cancelled"
+
+
 def test_a_job_fails_if_no_worker_of_its_release_can_start(labour):
-    """Its reason is the one of the worker."""
+    """Its reason is the one of the worker. One runs when its worker exits, and one waits until the others have failed for that reason."""
     broken = labour.folder / "broken"
+    running, mark = labour.submit("waits")
+    labour.until_begun(mark)
     broken.touch()
     try:
         for pid in labour.job_worker_pids():
             os.kill(pid, signal.SIGKILL)
-        labour.run.until(lambda: not labour.job_worker_pids())
-        job, _ = labour.submit("x", "/labour/rows")
-        failed = labour.jobs.until(job.id)
-        assert failed.state == "failed"
-        assert "no model to be found" in failed.reason
+        for job, _ in [(running, mark), *(labour.submit("x", "/labour/rows") for _ in range(2))]:
+            failed = labour.jobs.until(job.id)
+            assert failed.state == "failed"
+            assert "no model to be found" in failed.reason
     finally:
         broken.unlink()
     again, _ = labour.submit("x", "/labour/rows")

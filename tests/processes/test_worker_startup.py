@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from runtime.supervisor.host.niceness import can_restore_niceness
@@ -82,3 +83,22 @@ def test_a_release_that_waits_to_start_can_be_replaced_and_stopped(supervised, t
         supervised.until((tmp_path / "d").exists)
         supervised.process.terminate()
         assert supervised.process.wait(30) == 0
+
+
+def test_a_job_worker_is_nicer_once_it_is_ready(tmp_path):
+    """Not before: its start would take minutes on a busy machine. This includes its threads."""
+    supervised = Supervised(tmp_path, job_workers=1)
+    write_tiny(supervised.dist / "held.pex", "held", module=held(tmp_path, "held"))
+    gate, own = tmp_path / "go-held", os.getpriority(os.PRIO_PROCESS, 0)
+    gate.touch()
+    with supervised:
+        supervised.until_state("held.pex", "ready")
+        gate.unlink()
+        (tmp_path / "held").unlink()
+        url, headers = supervised.state()["address"] + "/held", {"prefer": "respond-async"}
+        assert httpx.post(url, json=[{"x": 3}], headers=headers, timeout=60).status_code == 202
+        supervised.until((tmp_path / "held").exists)
+        (pid,) = supervised.until(lambda: supervised.release("held.pex")["job_worker_pids"])
+        assert nice(pid) == ({own}, 0)
+        gate.touch()
+        supervised.until(lambda: nice(pid)[0] == {min(own + 15, 19)})

@@ -52,10 +52,10 @@ def _paragraphs(found: ModelDetail) -> Iterator[str]:
         yield releases_as_text(found.releases)
     if found.workers:
         head = ("VERSION", "WORKER", "STATE", "RESTARTS", "MEMORY (PSS)", "RSS")
-        rows = [
-            (each.version, str(each.pid or "-"), each.state, str(each.restarts), memory(each.pss_bytes), memory(each.rss_bytes))
-            for each in found.workers
-        ]
+        rows = []
+        for each in found.workers:
+            state = f"{each.state} (jobs)" if each.runs_jobs else each.state
+            rows.append((each.version, str(each.pid or "-"), state, str(each.restarts), memory(each.pss_bytes), memory(each.rss_bytes)))
         yield "\n".join(format_table([head, *rows]))
     if found.model.history:
         yield history_as_text(found.model)

@@ -54,4 +54,6 @@ def _row(report: ReleaseReport) -> tuple[str, ...]:
 
 def _remarks(report: ReleaseReport) -> list[str]:
     reason = [f"    {report.reason}"] if report.reason else []
+    if report.job_worker_pids:
+        reason.append(f"    job workers: {', '.join(map(str, report.job_worker_pids))}")
     return reason + [f"    | {line}" for line in report.log] + [f"    warning: {warning}" for warning in report.warnings]

@@ -17,6 +17,7 @@ from base.errors import BadResult
 from runtime.front.codecs.arrow.expanded_size import message_sizes
 from runtime.front.codecs.arrow.value_sizes import LISTLESS_IDS
 from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat, divide_rows, own_rows
+from runtime.front.codecs.failed_groups import answered_rows, partial_answer
 
 
 def encode_stored_rows(path: Path, response_format: ResponseFormat, result_id: str, out: IO[bytes], *, one_record: bool) -> None:
@@ -78,9 +79,13 @@ def _pieces(
     def encode(part: pa.RecordBatch) -> bytes | memoryview:
         return ReplyEncoder(part).encode_body(response_format, result_id, 0, part.num_rows)
 
-    before, end, separator = b"", b"", b""
+    before, end, separator, tail = b"", b"", b"", b""
     if response_format is ResponseFormat.JSON:
         before, end = b'{"id":%b,"predictions":[' % msgspec.json.encode(result_id), b"]}"
+        tail = end
+        if (partial := partial_answer(schema)) is not None:
+            slices = (answered_rows(each, partial.columns) for each in slices)
+            tail = b'],"failed":%b}' % bytes(partial.failed)
     elif response_format is ResponseFormat.CSV:
         before = bytes(encode(pa.RecordBatch.from_pylist([], schema=schema)))
     yield before
@@ -90,7 +95,7 @@ def _pieces(
             body = memoryview(encode(part))
             yield body[len(before) : len(body) - len(end)]
             separator = b"," if end else b""
-    yield end
+    yield tail
 
 
 _ROWS_AT_A_TIME = 65_536

@@ -33,9 +33,8 @@ def can_restore_niceness() -> bool:
 
 
 def lower_priority(pid: int, extra: int) -> None:
-    """Gives a process that was just started extra niceness for good, and its session, which it leads."""
-    with contextlib.suppress(ProcessLookupError):
-        os.setpriority(os.PRIO_PROCESS, pid, min(os.getpriority(os.PRIO_PROCESS, 0) + extra, 19))
+    """Gives a process extra niceness for good, with its threads, its descendants, and its session, which it leads."""
+    _set_all(pid, min(os.getpriority(os.PRIO_PROCESS, 0) + extra, 19))
     group = _group_niceness(pid)
     if group is not None:
         _set_group_niceness(pid, min(group + extra, 19))
@@ -65,11 +64,7 @@ class LoweredPriority:
         """Restores the niceness of the process, its threads and its descendants. Idempotent."""
         if self._is_lowered:
             self._is_lowered = False
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.setpriority(os.PRIO_PGRP, self._pid, self._niceness)
-            for _ in range(_PASSES):  # a thread that is started meanwhile inherits the niceness of its parent thread
-                if not sum(_set_niceness(thread, self._niceness) for thread in _threads_of(self._pid)):
-                    break
+            _set_all(self._pid, self._niceness)
         if self._group_is_lowered:
             self._group_is_lowered = False
             self._restore_group(_RETRIES)
@@ -78,6 +73,15 @@ class LoweredPriority:
         assert self._group_niceness is not None
         if not _set_group_niceness(self._pid, self._group_niceness) and retries and Path(f"/proc/{self._pid}").exists():
             asyncio.get_running_loop().call_later(_RETRY_S, self._restore_group, retries - 1)
+
+
+def _set_all(pid: int, niceness: int) -> None:
+    """Sets the niceness of a process, its threads and its descendants."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.setpriority(os.PRIO_PGRP, pid, niceness)
+    for _ in range(_PASSES):  # a thread that is started meanwhile inherits the niceness of its parent thread
+        if not sum(_set_niceness(thread, niceness) for thread in _threads_of(pid)):
+            break
 
 
 def _threads_of(pid: int) -> list[int]:

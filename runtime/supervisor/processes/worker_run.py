@@ -46,7 +46,7 @@ class WorkerTemplate:
         start_nice: Extra niceness of a worker until it is ready.
         sandbox: Environment, folders, user and memory of a worker.
         unresponsive_s: Time in seconds after which a stopped worker is replaced; 0 for never.
-        nice: Extra niceness of a worker for good.
+        nice: Extra niceness of a worker once it is ready, for good.
     """
 
     title: str
@@ -126,10 +126,7 @@ class WorkerRun:
         child.start()
         self.child = child
         sandbox.limit_memory(child.pid)
-        if template.nice:
-            lower_priority(child.pid, template.nice)
-        else:
-            self._priority = LoweredPriority(child.pid, extra_niceness)
+        self._priority = LoweredPriority(child.pid, extra_niceness)
 
     def _make_folders(self) -> str:
         """Makes the folders of the process, and returns its home folder."""
@@ -207,6 +204,8 @@ class WorkerRun:
         assert self.child is not None
         self.has_reported = True
         self._ready_since = asyncio.get_running_loop().time()
+        if self._template.nice:  # not before, or its start would take minutes on a busy machine
+            lower_priority(self.child.pid, self._template.nice)
         self.rpc = WorkerRpc(self.child.send)
 
     def kill(self, failure: str) -> None:

@@ -45,13 +45,14 @@ class JobWorkerSet:
     Attributes:
         processes: All workers that have not stopped.
         failure: Why no worker can start, after several attempts; empty otherwise.
+        failed_starts: Number of attempts for which that was so.
     """
 
     def __init__(self, release: JobRelease, crashes_max: int, next_generation: Callable[[], int]) -> None:
         self._release = release
         self._crashes_max = crashes_max
         self._crashes = 0
-        self.failure = ""
+        self.failure, self.failed_starts = "", 0
         self._next_generation = next_generation
         self._template: WorkerTemplate | None = None  # while the release runs
         self._count = self._idle = 0
@@ -61,6 +62,11 @@ class JobWorkerSet:
     def sockets(self) -> list[str]:
         """Returns the sockets of the workers that are ready."""
         return [str(worker.run.socket_path) for worker in self.processes if worker.state is WorkerState.READY]
+
+    @property
+    def pids(self) -> list[int]:
+        """Returns the process ids of the workers that run now."""
+        return [worker.pid for worker in self.processes if worker.pid is not None]
 
     @property
     def count(self) -> int:
@@ -125,7 +131,7 @@ class JobWorkerSet:
 
     @property
     def start_is_urgent(self) -> bool:
-        """True, since a job worker has its own niceness."""
+        """True, since a job waits for it. It gets its niceness once it is ready."""
         return True
 
     def on_described(self, spec: ReleaseSpec) -> None:
@@ -144,7 +150,7 @@ class JobWorkerSet:
         """Counts crashes in a row, and replaces no worker that no job needs. The job runner finds out by itself what becomes of a job."""
         self._crashes += not self.sockets
         if failure.final or self._crashes >= self._crashes_max:
-            self.failure = failure.reason
+            self.failure, self.failed_starts = failure.reason, self.failed_starts + 1
         if self._idle:
             self.resize(self._count - 1, idle=self._idle - 1)
 

@@ -204,7 +204,8 @@ class ManagedRelease:
     def make_job_route(self) -> Route:
         """Returns its entry in the routing table of the job runner."""
         assert self.release.spec is not None
-        return Route(self.release.spec, self.job_workers.sockets, self.release.sha256, failure=self.job_workers.failure)
+        workers = self.job_workers
+        return Route(self.release.spec, workers.sockets, self.release.sha256, failure=workers.failure, failed_starts=workers.failed_starts)
 
     def make_route(self) -> Route:
         """Returns its entry in the routing table."""

@@ -27,6 +27,7 @@ def report_release(managed: ManagedRelease, standby_reason: str) -> ReleaseRepor
         warnings=files.warnings + managed.worker_warnings + _file_warnings(managed),
         paths=[endpoint.path for endpoint in release.spec.endpoints] if release.spec else [],
         worker_pids=managed.workers.pids,
+        job_worker_pids=managed.job_workers.pids,
         restarts=managed.workers.restarts,
     )
 

@@ -23,7 +23,7 @@ class ReleaseReport(msgspec.Struct, frozen=True, kw_only=True):
         since: Wall clock time of the last change of state.
         reason: Explanation of the state.
         log: Last lines of a worker that failed.
-        worker_pids: Process ids of workers that run now.
+        worker_pids, job_worker_pids: Process ids of workers that run now, and of those for jobs.
         restarts: Number of worker restarts.
     """
 
@@ -42,6 +42,7 @@ class ReleaseReport(msgspec.Struct, frozen=True, kw_only=True):
     paths: list[str] = []
     worker_pids: list[int] = []
     restarts: int = 0
+    job_worker_pids: list[int] = []
 
 
 class TrafficShare(msgspec.Struct, frozen=True):

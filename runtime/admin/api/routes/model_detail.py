@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from msgspec.structs import replace
 from packaging.utils import canonicalize_name
 
 from base.ipc.release_spec import EndpointSpec
@@ -36,8 +37,10 @@ async def describe_model(context: AdminContext, model: str, threads: BlockingThr
 def _workers(managed: ManagedRelease) -> Iterable[WorkerDetail]:
     identity = managed.release.identity
     version = identity.version if identity else ""
-    for worker in managed.workers.processes:
-        yield WorkerDetail(version, worker.pid, str(worker.state), worker.restarts)
+    for workers in (managed.workers, managed.job_workers):
+        for worker in workers.processes:
+            runs_jobs = workers is managed.job_workers
+            yield WorkerDetail(version, worker.pid, str(worker.state), worker.restarts, runs_jobs=runs_jobs)
 
 
 def _with_memory(worker: WorkerDetail) -> WorkerDetail:
@@ -48,7 +51,7 @@ def _with_memory(worker: WorkerDetail) -> WorkerDetail:
         return worker
     pss, rss = _PSS.search(text), _RSS.search(text)
     sizes_bytes = [int(found[1]) * 1024 if found else 0 for found in (pss, rss)]
-    return WorkerDetail(worker.version, worker.pid, worker.state, worker.restarts, *sizes_bytes)
+    return replace(worker, pss_bytes=sizes_bytes[0], rss_bytes=sizes_bytes[1])
 
 
 def endpoint_detail(spec: EndpointSpec) -> EndpointDetail:

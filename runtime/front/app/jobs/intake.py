@@ -107,7 +107,7 @@ class JobIntake:
         target = order.target.path + (b"?" + order.target.query if order.target.query else b"")
         kept = _kept_headers(order.target, headers)
         digest = hashlib.sha256(b"%b\0%b\0" % (target, content_type.encode()))
-        for name, value in _deciding_headers(kept, strict=head.hints.strict).items():
+        for name, value in (_deciding_headers(kept, strict=head.hints.strict) | ({"webhook": webhook} if webhook else {})).items():
             digest.update(f"{name}: {value}\0".encode())
         with disk_errors():
             async with self._new_file() as file:

@@ -38,6 +38,7 @@ STATE_OF_0_1_0 = {
             "paths": ["/iris"],
             "worker_pids": [9],
             "restarts": 0,
+            "job_worker_pids": [],  # since 0.2.0
         }
     ],
     "models": [
