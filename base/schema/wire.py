@@ -92,6 +92,38 @@ def batch_of_columns(columns: Sequence[pa.Array[Any]], schema: pa.Schema, rows: 
     return pa.RecordBatch.from_arrays([pa.nulls(rows)], names=["rows"]).select([])
 
 
+def plain_type(kind: pa.DataType, *, large: bool = False) -> Any:
+    """Returns the type that every reader of Arrow knows, in place of views, and of texts and lists with offsets of 64 bits.
+
+    Arrow for JavaScript reads neither views nor large lists, and versions of pyarrow before 16 read no views.
+
+    Args:
+        kind: The type of a column.
+        large: Keeps offsets of 64 bits, for more than 2 GiB.
+    """
+    if pa.types.is_string_view(kind) or pa.types.is_large_string(kind):
+        return pa.large_string() if large else pa.string()
+    if pa.types.is_binary_view(kind) or pa.types.is_large_binary(kind):
+        return pa.large_binary() if large else pa.binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(plain_type(field.type, large=large)) for field in kind])
+    if pa.types.is_map(kind):
+        key, item = (each.with_type(plain_type(each.type, large=large)) for each in (kind.key_field, kind.item_field))
+        return pa.map_(key, item)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        field = kind.value_field.with_type(plain_type(kind.value_type, large=large))
+        if pa.types.is_fixed_size_list(kind):
+            return pa.list_(field, kind.list_size)
+        return pa.large_list(field) if large else pa.list_(field)
+    return kind
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Returns the schema with the plain type of each column; the same object if it is plain already."""
+    fields = [each.with_type(plain_type(each.type)) for each in schema]
+    return schema if all(map(pa.Field.equals, fields, schema)) else pa.schema(fields).with_metadata(schema.metadata)
+
+
 def frame_of_table(table: pa.Table) -> pl.DataFrame:
     """Returns a table as a frame with the same names: Polars alone would rename a column whose name is empty.
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from polars import CompatLevel
 
 from base.errors import BadResult, NotFound, UnsupportedMedia
+from base.schema.wire import plain_schema
 from runtime.front.codecs.encoder import ReplyEncoder, ResponseFormat
 
 
@@ -79,7 +80,7 @@ class PartWriter(ABC):
 
 
 class _TableWriter(PartWriter):
-    """Writes tables with the oldest Arrow types, which all readers know."""
+    """Writes tables with plain Arrow types, which all readers know."""
 
     def __init__(self, file: Path, empty: pa.RecordBatch | None) -> None:
         super().__init__(file, empty)
@@ -217,7 +218,8 @@ def _encode(batch: pa.RecordBatch, form: ResponseFormat) -> bytes | memoryview:
 
 
 def _table(batch: pa.RecordBatch) -> pa.Table:
-    return pl.DataFrame(batch).to_arrow(compat_level=CompatLevel.oldest())
+    table = pl.DataFrame(batch).to_arrow(compat_level=CompatLevel.oldest())
+    return table.cast(plain_schema(table.schema))
 
 
 def _describe(schema: pa.Schema) -> str:

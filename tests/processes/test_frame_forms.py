@@ -139,6 +139,34 @@ def test_rows_come_and_go_in_the_form_that_the_handler_declares(client: TestClie
     assert (answer.status, answer.json().get("predictions")) == (200, predictions), answer.text
 
 
+@svc.endpoint("/texts")
+def texts(records_df: pl.DataFrame) -> pl.DataFrame:
+    return pl.DataFrame({"text": ["x" * 20_000] * records_df.height, "parts": [["a", "b"]] * records_df.height})
+
+
+@svc.endpoint("/parts")
+def text_parts(records_df: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    for _ in range(2):
+        yield texts(records_df)
+
+
+def test_texts_have_plain_types_in_arrow_whatever_way_they_take() -> None:
+    """In small responses, in large ones, and in streams, unless the client asks for views."""
+    headers = {"accept": "application/vnd.apache.arrow.stream"}
+    with TestClient(texts, text_parts) as started:
+        for path, count, parts in (("/texts", 2, 1), ("/texts", 100, 1), ("/parts", 3, 2)):
+            answer = started.post(path, json=[{"a": 1}] * count, headers=headers)
+            found = pa.ipc.open_stream(answer.content).read_all()
+            assert found.schema.types == [pa.string(), pa.list_(pa.string())]
+            assert found.to_pylist() == [{"text": "x" * 20_000, "parts": ["a", "b"]}] * (count * parts)
+        for count in (2, 100):
+            answer = started.post("/texts", json=[{"a": 1}] * count, headers={"accept": f"text/html, {headers['accept']} ; views=true"})
+            found = pa.ipc.open_stream(answer.content).read_all()
+            assert answer.headers["content-type"] == headers["accept"]
+            assert found.schema.types == [pa.string_view(), pa.large_list(pa.string_view())]
+            assert found.to_pylist() == [{"text": "x" * 20_000, "parts": ["a", "b"]}] * count
+
+
 def test_a_stream_of_pandas_frames(client: TestClient) -> None:
     """A part for each of them."""
     assert client.post("/stream", json=ROWS).lines() == [{"class": 1, "fare": 2.5}, {"class": 2, "fare": None}]

@@ -22,7 +22,7 @@ from front_process import own_front_door
 from rawhttp import Raw, post
 
 ARROW = "application/vnd.apache.arrow.stream"
-HEADERS = {"content-type": ARROW, "accept": ARROW}
+HEADERS = {"content-type": ARROW, "accept": f"{ARROW}; views=true"}
 MB = 1024**2
 SLOTS_BYTES = 8 * MB
 """What the segment of a worker's slots takes."""

@@ -77,7 +77,7 @@ def response_of(door: FrontDoor, worker: BareWorker, body: bytes, where: str | N
     frame = body if reply is None else reply
     rows = pa.ipc.open_stream(body).read_all().num_rows
     with Raw(door.address) as client:
-        client.send(post("/echo", body, f"Accept: {ARROW}").replace(b"application/json", ARROW.encode(), 1))
+        client.send(post("/echo", body, f"Accept: {ARROW}; views=true").replace(b"application/json", ARROW.encode(), 1))
         batch = worker.batch()
         worker.channel.send_message(ReplyTooLarge(batch.batch_id, len(frame)))
         while not isinstance(granted := worker.receive(), ReplyBuffer):

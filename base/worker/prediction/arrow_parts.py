@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from base.errors import BadResult
 from base.schema.model import Schema
+from base.schema.wire import plain_schema
 from base.worker.prediction.record import is_frame, record_to_batch
 from base.worker.prediction.result import result_to_batch
 from base.worker.prediction.stream_parts import PartEncoder
@@ -25,7 +26,7 @@ class ArrowParts(PartEncoder):
     def __init__(self, schema: type[Schema] | None) -> None:
         super().__init__(self._encode_batch)
         self._schema = schema
-        self._arrow = None if schema is None else schema.arrow_schema()
+        self._arrow = None if schema is None else plain_schema(schema.arrow_schema())
         self._is_begun = self._is_ended = False
 
     def end(self) -> bytes:
@@ -41,8 +42,8 @@ class ArrowParts(PartEncoder):
         else:
             batch = result_to_batch(part if self._schema is not None or is_frame(part) else [part], None, self._schema)
         if self._arrow is None:
-            self._arrow = batch.schema
-        elif not batch.schema.equals(self._arrow):
+            self._arrow = plain_schema(batch.schema)
+        if not batch.schema.equals(self._arrow):
             batch = self._cast(batch, self._arrow)
         message, head = memoryview(batch.serialize()).cast("B"), self._head(self._arrow)
         return memoryview(head + message) if head else message

@@ -7,6 +7,7 @@ only row of a frame may be the response itself instead of a list of one.
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
@@ -25,6 +26,7 @@ from polars import CompatLevel
 from base.errors import BadResult, NotAcceptable, PexdockError
 from base.ipc.numeric_frames import NumericBatch
 from base.schema.values.json_forms import column_values, records_of
+from base.schema.wire import plain_schema, plain_type
 from runtime.front.codecs import csv
 from runtime.front.codecs.accept import preferred_media_type
 from runtime.front.codecs.arrow.value_sizes import row_sizes
@@ -34,26 +36,32 @@ _SCALARS = ["prediction"]
 
 
 class ResponseFormat(Enum):
-    """The format of a response body; the value is the media type."""
+    """The format of a response body; the value is the media type. Plain types are used in Arrow, unless the client asks for views."""
 
     JSON = JSON
     NDJSON = NDJSON
     CSV = CSV
     PARQUET = PARQUET
     ARROW = ARROW
+    ARROW_VIEWS = f"{ARROW}; views=true"
 
     def __init__(self, media_type: str) -> None:
-        self.media_type = media_type.encode()
+        self.media_type = media_type.partition(";")[0].encode()
 
     @classmethod
     @lru_cache(maxsize=256)
     def negotiate(cls, accept: str) -> ResponseFormat:
         """Returns the format that an Accept header prefers; JSON if it accepts none of them."""
         preferred = preferred_media_type(accept, _FORMATS) if accept not in ("", "*/*") else None
-        return cls.JSON if preferred is None else _FORMATS[preferred]
+        found = cls.JSON if preferred is None else _FORMATS[preferred]
+        return cls.ARROW_VIEWS if found is cls.ARROW and _VIEWS.search(accept) else found
 
 
-_FORMATS = {each.value: each for each in ResponseFormat} | dict.fromkeys(NDJSON_ALIASES, ResponseFormat.NDJSON)
+_VIEWS = re.compile(r";\s*views\s*=\s*true\b", re.IGNORECASE)
+
+_FORMATS = {each.value: each for each in ResponseFormat if each is not ResponseFormat.ARROW_VIEWS} | dict.fromkeys(
+    NDJSON_ALIASES, ResponseFormat.NDJSON
+)
 
 
 class ReplyEncoder:
@@ -108,12 +116,12 @@ class ReplyEncoder:
             self._require_no_tables()
         try:
             match response_format:
-                case ResponseFormat.ARROW:
+                case ResponseFormat.ARROW | ResponseFormat.ARROW_VIEWS:
                     if self._stream is not None:
                         return self._stream
                     if isinstance(self._frame, NumericBatch) and self._frame.num_rows == count:
                         return self._frame.to_arrow_stream()
-                    return _arrow(_detach_rows(self._batch, start, count))
+                    return _arrow(_rows(self._batch, start, count, views=response_format is ResponseFormat.ARROW_VIEWS))
                 case ResponseFormat.PARQUET:
                     return _parquet(_slice(self._batch, start, count))
                 case ResponseFormat.CSV:
@@ -201,38 +209,36 @@ def _slice(batch: pa.RecordBatch, start: int, count: int) -> pa.RecordBatch:
     return pa.ipc.read_record_batch(pa.py_buffer(batch.slice(start, count).serialize()), batch.schema)
 
 
-def _detach_rows(batch: pa.RecordBatch, start: int, count: int) -> pa.RecordBatch:
-    """Returns a copy of these rows without bytes of others: Arrow would send texts along that are near, or in the same buffer of views."""
-    if count == batch.num_rows:
-        return batch
-    slices = batch.slice(start, count).columns
-    copies = [_without_others(each) for each in slices]
-    kinds = [_without_views(each) for each in batch.schema.types]
-    found = [each if each.type == kind else each.cast(kind).cast(each.type) for each, kind in zip(copies, kinds, strict=True)]
-    return pa.RecordBatch.from_arrays(found, schema=batch.schema) if found else batch.slice(start, count)
+def _rows(batch: pa.RecordBatch, start: int, count: int, *, views: bool) -> pa.RecordBatch:
+    """Returns these rows in plain types or with views, and without bytes of others: Arrow would send texts along that are near.
+
+    Columns whose texts or lists take more than 2 GiB keep types with long offsets.
+    """
+    is_whole = count == batch.num_rows
+    if not batch.num_columns or (is_whole and (views or plain_schema(batch.schema) is batch.schema)):
+        return batch.slice(start, count)
+    columns = batch.columns if is_whole else [_without_others(each) for each in batch.slice(start, count).columns]
+    plain = [_cast(each, plain_type(each.type)) for each in columns]
+    if views:
+        return pa.RecordBatch.from_arrays(
+            [_cast(each, kind) for each, kind in zip(plain, batch.schema.types, strict=True)], schema=batch.schema
+        )
+    fields = [field.with_type(each.type) for field, each in zip(batch.schema, plain, strict=True)]
+    return pa.RecordBatch.from_arrays(plain, schema=pa.schema(fields).with_metadata(batch.schema.metadata))
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:  # type: ignore[type-arg]
+    if column.type == kind:
+        return column
+    try:
+        return column.cast(kind)
+    except pa.ArrowInvalid:
+        return column.cast(plain_type(column.type, large=True))
 
 
 def _without_others(column: pa.Array) -> pa.Array:  # type: ignore[type-arg]
     """Returns a slice of a column as an array of its own. Polars reads the children of an array with nulls to their end."""
     return pa.concat_arrays([column, column.slice(0, 0)])  # a lone array would not be copied
-
-
-def _without_views(kind: pa.DataType) -> pa.DataType:
-    """Returns the type with texts of their own in place of views."""
-    if pt.is_string_view(kind):
-        return pa.large_string()
-    if pt.is_binary_view(kind):
-        return pa.large_binary()
-    if pt.is_struct(kind):
-        return pa.struct([field.with_type(_without_views(field.type)) for field in kind])
-    if pt.is_map(kind):
-        return pa.map_(  # type: ignore[call-overload,no-any-return]  # the stubs do not know fields
-            kind.key_field.with_type(_without_views(kind.key_type)), kind.item_field.with_type(_without_views(kind.item_type))
-        )
-    if pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind):
-        field = kind.value_field.with_type(_without_views(kind.value_type))
-        return pa.list_(field) if pt.is_list(kind) else pa.large_list(field) if pt.is_large_list(kind) else pa.list_(field, kind.list_size)
-    return kind
 
 
 def _predictions(batch: pa.RecordBatch | NumericBatch) -> list[object]:

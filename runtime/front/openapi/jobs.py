@@ -106,7 +106,7 @@ def _list() -> dict[str, Any]:
 
 
 def _result() -> dict[str, Any]:
-    content: dict[str, Any] = {each.value: {"schema": {}} for each in ResponseFormat} | {"*/*": {"schema": {}}}
+    content: dict[str, Any] = {each.media_type.decode(): {"schema": {}} for each in ResponseFormat} | {"*/*": {"schema": {}}}
     headers = {**_REQUEST_ID, "ETag": {"schema": {"type": "string"}}, "Accept-Ranges": {"schema": {"const": "bytes"}}}
     responses = {
         "200": {"description": "The result, in the media type that the client accepts", "headers": headers, "content": content},

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from base.ipc.protocol import Flag, Reply
+from base.schema.wire import plain_schema
 from runtime.front.codecs.encoder import ResponseFormat
 from runtime.front.requests.request import InferenceRequest
 
@@ -63,16 +64,17 @@ def lease_reply(frame: memoryview, reply: Reply, requests: Sequence[InferenceReq
         return None
     (request,) = requests
     if (
-        request.head.format is not ResponseFormat.ARROW
+        request.head.format not in {ResponseFormat.ARROW, ResponseFormat.ARROW_VIEWS}
         or request.endpoint.spec.raw
         or request.observer is not None
         or not request.needs_body
     ):
         return None
-    return ReplyLease(frame) if is_one_batch(frame, rows, request.endpoint.output_schema) else None
+    views = request.head.format is ResponseFormat.ARROW_VIEWS
+    return ReplyLease(frame) if is_one_batch(frame, rows, request.endpoint.output_schema, views=views) else None
 
 
-def is_one_batch(frame: memoryview, rows: int, schema: pa.Schema | None, metadata_max_bytes: int = 1024**2) -> bool:
+def is_one_batch(frame: memoryview, rows: int, schema: pa.Schema | None, metadata_max_bytes: int = 1024**2, *, views: bool = False) -> bool:
     """Returns whether a reply is an Arrow stream of exactly one batch, so that it may be sent unchanged.
 
     The worker can write to the reply at any time, even during this check. So Arrow gets a copy of the metadata, with zeros in place of the
@@ -85,6 +87,7 @@ def is_one_batch(frame: memoryview, rows: int, schema: pa.Schema | None, metadat
         schema: Schema of the endpoint's replies; None if each reply may have its own.
         metadata_max_bytes: Limit of one message's metadata. The default is enough for about ten thousand columns. Replies with more are
             copied and validated like small ones.
+        views: The client takes other types than plain ones, too.
     """
     head = _copy_metadata(frame, metadata_max_bytes)
     if head is None:
@@ -100,6 +103,8 @@ def is_one_batch(frame: memoryview, rows: int, schema: pa.Schema | None, metadat
     except (pa.ArrowException, OSError, EOFError, StopIteration):
         return False
     if batch.num_rows != rows or (schema is not None and not batch.schema.equals(schema)):
+        return False
+    if not views and plain_schema(batch.schema) is not batch.schema:
         return False
     if not all(field.nullable or not column.null_count for field, column in zip(batch.schema, batch.columns, strict=True)):
         return False

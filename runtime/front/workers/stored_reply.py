@@ -111,11 +111,11 @@ def make_body(file: TableFile, request: InferenceRequest, rows: int, *, is_recor
     endpoint = request.endpoint
     try:
         with file.map() as mapped:
-            is_valid = is_one_batch(mapped.memory, rows, endpoint.output_schema, _METADATA_MAX_BYTES)
+            is_valid = is_one_batch(mapped.memory, rows, endpoint.output_schema, _METADATA_MAX_BYTES, views=True)
         if not is_valid or (endpoint.spec.whole and not frames.may_have_rows(rows, file.size)):
             raise BadResult("the worker has sent rows that cannot be read")
         form = request.head.format
-        if form is ResponseFormat.ARROW:
+        if form in {ResponseFormat.ARROW, ResponseFormat.ARROW_VIEWS}:
             file.retain()
             return file
         body = file.files.create()

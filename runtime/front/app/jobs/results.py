@@ -83,7 +83,7 @@ class ResultSender:
         assert found.document.result is not None
         stored_type = found.document.result.media_type
         response_format = ResponseFormat.negotiate(request.headers.get(b"accept", b"").decode("latin-1"))
-        if stored_type == media_types.ARROW and response_format is not ResponseFormat.ARROW:
+        if stored_type == media_types.ARROW != response_format.media_type.decode():
             media_type, opening = response_format.media_type, self._encoded(found, response_format)
         else:
             media_type, opening = stored_type.encode("latin-1"), self._stored(found)

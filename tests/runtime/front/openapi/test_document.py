@@ -246,7 +246,9 @@ def test_every_media_type_that_is_read_is_shown(found: dict[str, Any]) -> None:
 
 def test_every_media_type_of_answers_is_shown(found: dict[str, Any]) -> None:
     """Of frames, of streams and of raw endpoints."""
-    assert set(openapi_docs.operation(found, "/payments")["responses"]["200"]["content"]) == {form.value for form in ResponseFormat}
+    assert set(openapi_docs.operation(found, "/payments")["responses"]["200"]["content"]) == {
+        form.media_type.decode() for form in ResponseFormat
+    }
     spec = describe_endpoint(words)
     wanted = {response_stream.stream_media_type(accept, spec).decode() for accept in ("", "text/event-stream", media_types.ARROW)}
     assert set(openapi_docs.operation(found, "/words")["responses"]["200"]["content"]) == wanted
