@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmark import machine
 from ipc_benchmark import plot, trip
+from ipc_benchmark.beside import other_work
 from ipc_benchmark.ways import WAYS, opened
 
 FRAMES = ["pandas", "polars", "pexdock", "pexdock and back", "memcpy"]
@@ -35,6 +36,12 @@ the same form and returns their number. Median seconds by number of rows; all wa
 
 ![Frames alone]({name}-frames.svg)
 
+## Beside other work
+
+The same, while a job of Pexdock fills a core and a client sends tables of {gb:g} GB to another of its models, one after the other.
+
+{beside}
+
 ## One row
 
 A batch of one row of three floats, from the front door's queue through a real worker, whose handler returns its frame, to the body of
@@ -56,16 +63,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench-ipc", description=__doc__)
     parser.add_argument("--powers", type=int, default=7, help="up to 10^POWERS rows")
     parser.add_argument("--trips", type=int, default=3000, help="round trips of one row")
+    parser.add_argument("--gb", type=float, default=2.0, help="size of the tables that are sent meanwhile")
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/ipc.md"))
     options = parser.parse_args()
     table = measure(options.powers)
     found = trip.measure(options.trips)
+    with other_work(options.gb):
+        beside = measure(min(options.powers, 6))
     facts = machine.facts()
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    text = markdown(options.output.stem, table, found, facts)
+    text = markdown(options.output.stem, table, found, facts, lines_of(beside), options.gb)
     options.output.write_text(text)
-    rounded = {way: {str(rows): float(f"{value:.4g}") for rows, value in line.items()} for way, line in table.items()}
-    written = {"machine": facts, "seconds": rounded, "one row": found._asdict()}
+    written = {"machine": facts, "seconds": rounded(table), "beside other work": rounded(beside), "one row": found._asdict()}
     options.output.with_suffix(".json").write_text(json.dumps(written, indent=1) + "\n")
     options.output.with_suffix(".svg").write_text(plot.draw("All ways: seconds from one process to another", table))
     only = {way: table[way] for way in FRAMES}
@@ -110,8 +119,13 @@ def rounds(power: int) -> int:
     return {5: 15, 6: 15, 7: 5}.get(power, 21)
 
 
-def markdown(name: str, table: Table, found: trip.Trip, facts: dict[str, str]) -> str:
-    """Returns the report."""
+def rounded(table: Table) -> dict[str, dict[str, float]]:
+    """Returns the seconds with four digits."""
+    return {way: {str(rows): float(f"{value:.4g}") for rows, value in line.items()} for way, line in table.items()}
+
+
+def lines_of(table: Table) -> str:
+    """Returns the lines of a table."""
     sizes = list(table["memcpy"])
     ratios = [f"{table['pexdock'][size] / table['memcpy'][size]:.2f}" if size >= LARGE else "" for size in sizes]
     lines = [
@@ -120,8 +134,13 @@ def markdown(name: str, table: Table, found: trip.Trip, facts: dict[str, str]) -
         *(f"| {way} | " + " | ".join(f"{line[size]:.6f}" for size in sizes) + " |" for way, line in table.items()),
         "| **pexdock / memcpy** | " + " | ".join(ratios) + " |",
     ]
+    return "\n".join(lines)
+
+
+def markdown(name: str, table: Table, found: trip.Trip, facts: dict[str, str], beside: str, gb: float) -> str:
+    """Returns the report."""
     machine_facts = "\n".join(f"- {name}: {value}" for name, value in facts.items())
-    return TEXT.format(name=name, table="\n".join(lines), facts=machine_facts, **found._asdict())
+    return TEXT.format(name=name, table=lines_of(table), beside=beside, gb=gb, facts=machine_facts, **found._asdict())
 
 
 if __name__ == "__main__":
