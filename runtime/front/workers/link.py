@@ -76,7 +76,7 @@ class WorkerLink:
         self._welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._channel = WorkerChannel(path, release.budget, self._on_message, self._on_broken)
         self._release_tag = 0  # of all answers of the worker, as it has introduced itself
-        self._replies = ReplyHandler(self.in_flight, self._channel, release.budget)
+        self._replies = ReplyHandler(self.in_flight, self._channel, release.budget, self._on_unread)
         self.worker_pid = self._channel.worker_pid
         self._channel.send_hello()
 
@@ -284,6 +284,13 @@ class WorkerLink:
             self._replies.on_reply(reply)
         except BadResult as exc:
             self._on_failed(reply.batch_id, exc, reply.flags)
+
+    def _on_unread(self, requests: list[InferenceRequest], error: PeerError | BadResult) -> None:
+        if isinstance(error, BadResult):
+            self._events.on_batch_failed(requests, error)
+            return
+        self._on_broken(error, was_drained=False)
+        self._events.on_lost(requests, exited=False, poison=None)
 
     def _on_reply_too_large(self, number: int, length: int) -> None:
         try:

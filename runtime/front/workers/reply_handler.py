@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 
 import pyarrow as pa
 
 from base.errors import BadResult, Full, NotAcceptable, PeerError, PexdockError
 from base.ipc import failure
+from base.ipc.numeric_frames import NumericBatch
 from base.ipc.protocol import CancelBatch, Flag, Message, NextPart, Reply, ReplyBuffer
 from runtime.front.codecs.encoder import ReplyEncoder
 from runtime.front.memory.budget import MemoryBudget
@@ -18,11 +19,14 @@ from runtime.front.requests.request import InferenceRequest
 from runtime.front.requests.response_stream import FileStream
 from runtime.front.requests.streamed_request import StreamedRequest
 from runtime.front.workers.in_flight import InFlightBatch, InFlightTable
-from runtime.front.workers.reply_lease import LEASE_MIN_BYTES, lease_reply
+from runtime.front.workers.reply_lease import LEASE_MIN_BYTES, ReplyLease, lease_reply
 from runtime.front.workers.reply_reader import read_reply
 from runtime.front.workers.stored_reply import PART_BYTES, StoredReply, make_body
 from runtime.front.workers.worker_channel import WorkerChannel
 from runtime.http.problems import status_of
+
+_LONG_BYTES = 4 * 1024**2
+"""Size from which a reply is read on a thread: each megabyte takes about a millisecond."""
 
 _QUICK_BYTES = 32 * 1024
 """Largest reply that is encoded within about 10 ms; it has at most 600 columns. Larger ones are encoded on a thread, from a copy that the
@@ -36,9 +40,18 @@ class ReplyHandler:
         in_flight: The work that the worker has.
         channel: The channel to the worker.
         budget: Budget of the channel's slots.
+        on_unread: Called with the requests of a batch whose reply was read on a thread and is not valid, and with the error that `on_reply`
+            raises otherwise.
     """
 
-    def __init__(self, in_flight: InFlightTable, channel: WorkerChannel, budget: MemoryBudget) -> None:
+    def __init__(
+        self,
+        in_flight: InFlightTable,
+        channel: WorkerChannel,
+        budget: MemoryBudget,
+        on_unread: Callable[[list[InferenceRequest], PeerError | BadResult], None],
+    ) -> None:
+        self._on_unread = on_unread
         self._in_flight = in_flight
         self._channel = channel
         self._budget = budget
@@ -67,11 +80,45 @@ class ReplyHandler:
         may_lease = reply.length >= LEASE_MIN_BYTES and self._budget.is_ample
         rows = reply.rows if endpoint.spec.whole else batch.rows
         lease = lease_reply(frame, reply, batch.requests, rows) if may_lease else None
-        result, size = read_reply(frame, reply, rows, endpoint) if lease is None else (None, 0)
         errors = self._read_group_errors(reply, batch) if reply.errors_length else {}
-        in_flight.take_batch(reply.batch_id)
+        if lease is not None or reply.length < _LONG_BYTES:
+            result, size = read_reply(frame, reply, rows, endpoint) if lease is None else (None, 0)
+            del frame  # nothing may refer to the slot once it is given back
+            self._take_batch(reply, batch)
+            self._answer(reply, batch, result, size, errors, lease)
+            return
+        self._take_batch(reply, batch)
+        self._channel.slots.lease(batch.reply_slot)  # a reply that has come is not lost with its worker
+        self._run_in_background(self._read_long_reply(reply, batch, frame, errors))
+
+    def _take_batch(self, reply: Reply, batch: InFlightBatch) -> None:
+        self._in_flight.take_batch(reply.batch_id)
         if not batch.parked:
-            endpoint.batch_time.record(batch.computed_s)
+            batch.requests[0].endpoint.batch_time.record(batch.computed_s)
+
+    async def _read_long_reply(self, reply: Reply, batch: InFlightBatch, frame: memoryview, errors: dict[int, PexdockError]) -> None:
+        endpoint = batch.requests[0].endpoint
+        try:
+            result, size = await asyncio.to_thread(read_reply, frame, reply, reply.rows if endpoint.spec.whole else batch.rows, endpoint)
+        except (BadResult, PeerError) as exc:
+            del frame
+            self.free_slots(batch, retained=bool(reply.flags & Flag.RETAINED))
+            self._on_unread(batch.requests, exc.copy_for_caller())  # a log may keep the error, whose functions refer to the slot
+            return
+        del frame
+        self._answer(reply, batch, result, size, errors, None)
+
+    def _answer(
+        self,
+        reply: Reply,
+        batch: InFlightBatch,
+        result: pa.RecordBatch | NumericBatch | None,
+        size: int,
+        errors: dict[int, PexdockError],
+        lease: ReplyLease | None,
+    ) -> None:
+        """Responds with a valid reply, and frees its slots."""
+        endpoint = batch.requests[0].endpoint
         if endpoint.spec.raw:
             assert isinstance(result, pa.RecordBatch)
             batch.requests[0].succeed_raw(result)
@@ -86,7 +133,7 @@ class ReplyHandler:
                     request.succeed(encoder, start)
                     start += request.row_count
             del encoder  # nothing may refer to the slot once it is given back
-        del result, frame
+        del result
         retained = bool(reply.flags & Flag.RETAINED)
         if lease is None:
             self.free_slots(batch, retained=retained)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 
@@ -20,7 +21,7 @@ from base.ipc.control import WIRE_VERSION
 from base.ipc.failure import encode_error
 from base.ipc.front_door_control import Route
 from base.ipc.metrics_report import MetricsConfig
-from base.ipc.protocol import AttachSegment, Batch, Failure, Hello, Welcome
+from base.ipc.protocol import AttachSegment, Batch, Failure, Hello, Reply, Welcome
 from base.ipc.release_spec import EndpointSpec, ReleaseSpec
 from base.ipc.segment import Segment
 from runtime.front.codecs.rows import Rows
@@ -31,6 +32,7 @@ from runtime.front.scheduling.admission import submit_request
 from runtime.front.scheduling.batch_queue import QueueLimits
 from runtime.front.scheduling.dispatchers import Dispatchers
 from runtime.front.telemetry.metrics import FrontMetrics
+from runtime.front.workers import reply_handler
 from runtime.front.workers.link import WorkerLink
 
 SPEC = ReleaseSpec("tiny", "1", [EndpointSpec("predict", "/tiny", [], None, None, 64, 1)])
@@ -142,6 +144,75 @@ def test_a_link_may_close_while_rows_are_written(listener: socket.socket, monkey
         assert request.crash_count == 1
         may_write.set()
         await reached(written.is_set)
+
+    asyncio.run(scenario())
+
+
+class Replying:
+    """A worker that has been sent a batch, and writes its reply."""
+
+    def __init__(self, worker: Channel) -> None:
+        self._worker = worker
+        self._segments: dict[int, Segment] = {}
+
+    async def batch(self) -> Batch:
+        while True:
+            message = self._worker.receive_with_fd_nowait()
+            if message is None:
+                await asyncio.sleep(0.001)
+            elif isinstance(found := message.message, AttachSegment):
+                assert message.fd is not None
+                self._segments[found.segment] = Segment.map_received(message.fd, found.length)
+            elif isinstance(found, Batch):
+                return found
+
+    def reply(self, batch: Batch, result: pa.RecordBatch, *, damage: bool = False) -> None:
+        place = self._segments[batch.reply.segment].slice_view(batch.reply)
+        written = frames.write_frame(result, place, known_schema=False)
+        if damage:
+            place[:8] = bytes(8)
+        self._worker.send_message(Reply(batch.batch_id, result.num_rows, written.length, written.flags))
+        del place
+
+    def close(self) -> None:
+        self._worker.close()
+        for segment in self._segments.values():
+            segment.close()
+
+
+@pytest.mark.parametrize("case", ["few rows", "many rows", "a link that closes", "an invalid reply"])
+def test_a_long_reply_is_read_on_a_thread(case: str, listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop reads short ones itself. A reply that has come is answered, whatever becomes of its worker."""
+    readers, may_read, read = [], threading.Event(), reply_handler.read_reply
+
+    def note(*given: Any) -> Any:
+        readers.append(threading.current_thread())
+        assert threading.current_thread() is threading.main_thread() or may_read.wait(30)
+        return read(*given)
+
+    monkeypatch.setattr(reply_handler, "read_reply", note)
+    count = 8 if case == "few rows" else 1_000_000
+
+    async def scenario() -> None:
+        link, channel, head = await connected(listener)
+        worker, answers = Replying(channel), []
+        submit_request(head, "1", b"", answers.append, rows=rows_of(count))
+        worker.reply(await worker.batch(), pa.RecordBatch.from_pydict({"prediction": pa.array(range(count))}), damage="invalid" in case)
+        await reached(lambda: bool(readers))
+        assert link.in_flight.is_empty or case == "few rows"
+        if case == "a link that closes":
+            link.close()
+        may_read.set()
+        await reached(lambda: bool(answers))
+        (answer,) = answers
+        if "invalid" in case:
+            assert (answer.status, link.open) == (503, False)
+        else:
+            assert answer.status == 200
+            assert msgspec.json.decode(answer.body)["predictions"] == [*range(count)]
+        assert [each is threading.main_thread() for each in readers] == [case == "few rows"]
+        link.close()
+        worker.close()
 
     asyncio.run(scenario())
 
