@@ -65,14 +65,14 @@ async def meets(records_df: Row.DataFrame, count: int) -> pl.Series:
         return records_df["x"] * 2
 
 
-@svc.endpoint("/two", max_concurrency=2, batch_max_size=4)
+@svc.endpoint("/two", max_concurrency=2, batch_max_size=4, batch_check=False)
 async def two(records_df: Row.DataFrame) -> pl.Series:
     with CALLS["two"].running():
         await asyncio.sleep(0.05)
         return records_df["x"] * 3
 
 
-@svc.endpoint("/leaves")
+@svc.endpoint("/leaves", batch_check=False)
 async def leaves(records_df: Row.DataFrame) -> pl.Series:
     """Leaves a task behind that goes on between requests, and one that fails."""
 
@@ -103,7 +103,7 @@ async def late(records_df: Row.DataFrame) -> pl.Series:
         return records_df["x"]
 
 
-@svc.endpoint("/stuck", max_concurrency=1)
+@svc.endpoint("/stuck", max_concurrency=1, batch_check=False)
 async def stuck(records_df: Row.DataFrame) -> pl.Series:
     """Waits for ever, at first for one request, then for a batch of those that came meanwhile."""
     with CALLS["stuck"].running():
@@ -111,7 +111,7 @@ async def stuck(records_df: Row.DataFrame) -> pl.Series:
         return records_df["x"]
 
 
-@svc.endpoint("/cancelled")
+@svc.endpoint("/cancelled", batch_check=False)
 async def cancelled(records_df: Row.DataFrame, context: svc.Context) -> pl.Series:
     with CALLS["cancelled"].running():
         await asyncio.sleep(600)
@@ -126,7 +126,7 @@ async def raises(records_df: Row.DataFrame) -> pl.Series:
     raise ValueError("the reason")
 
 
-@svc.endpoint("/divided", batch_max_size=3)
+@svc.endpoint("/divided", batch_max_size=3, batch_check=False)
 async def divided(records_df: Row.DataFrame) -> pl.Series:
     await asyncio.sleep(0)
     assert len(records_df) <= 3
@@ -150,7 +150,7 @@ async def slow_streams(records_df: Row.DataFrame, count: int) -> AsyncIterator[d
         yield {"x": records_df["x"][0]}
 
 
-@svc.endpoint("/plain")
+@svc.endpoint("/plain", batch_check=False)
 def plain(records_df: Row.DataFrame) -> pl.Series:
     """Runs a loop of its own, as code that is not async may."""
     return asyncio.run(seven()) * records_df["x"]

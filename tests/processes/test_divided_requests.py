@@ -52,7 +52,7 @@ def noted(records_df: pl.DataFrame) -> pl.Series:
     return records_df["x"]
 
 
-@svc.endpoint("/typed", batch_max_size=16)
+@svc.endpoint("/typed", batch_max_size=16, batch_check=False)
 def typed(records_df: Row.DataFrame) -> pl.Series:
     return noted(records_df) * 3
 
@@ -63,22 +63,22 @@ def free(records_df: pl.DataFrame) -> list[object]:
     return [x if x < 90 else None if x % 2 else x / 4 for x in noted(records_df).to_list()]
 
 
-@svc.endpoint("/texts", batch_max_size=16)
+@svc.endpoint("/texts", batch_max_size=16, batch_check=False)
 def texts(records_df: Row.DataFrame) -> Named.DataFrame:
     return pl.DataFrame({"name": [f"n{x}" if x % 3 else None for x in noted(records_df).to_list()]})
 
 
-@svc.endpoint("/whole")
+@svc.endpoint("/whole", batch_check=False)
 def whole(records_df: Row.DataFrame) -> pl.Series:
     return noted(records_df)
 
 
-@svc.endpoint("/alone", batch_max_size=16)
+@svc.endpoint("/alone", batch_max_size=16, batch_check=False)
 def alone(records_df: Row.DataFrame, context: svc.Context) -> pl.Series:
     return noted(records_df)
 
 
-@svc.endpoint("/refuses", batch_max_size=16)
+@svc.endpoint("/refuses", batch_max_size=16, batch_check=False)
 def refuses(records_df: Row.DataFrame) -> pl.Series:
     bad = [row for row, x in enumerate(noted(records_df).to_list()) if x == 77]
     if bad:
@@ -86,23 +86,23 @@ def refuses(records_df: Row.DataFrame) -> pl.Series:
     return records_df["x"]
 
 
-@svc.endpoint("/short", batch_max_size=16)
+@svc.endpoint("/short", batch_max_size=16, batch_check=False)
 def short(records_df: Row.DataFrame) -> list[int]:
     return noted(records_df).to_list()[: 16 if 50 not in records_df["x"] else 3]
 
 
-@svc.endpoint("/other", batch_max_size=16)
+@svc.endpoint("/other", batch_max_size=16, batch_check=False)
 def other(records_df: Row.DataFrame) -> pl.DataFrame:
     return noted(records_df).to_frame("a" if 0 in records_df["x"] else "b")
 
 
-@svc.endpoint("/slow", batch_max_size=1)
+@svc.endpoint("/slow", batch_max_size=1, batch_check=False)
 def slow(records_df: Row.DataFrame) -> pl.Series:
     time.sleep(0.1)
     return noted(records_df)
 
 
-@svc.endpoint("/nested", batch_max_size=3)
+@svc.endpoint("/nested", batch_max_size=3, batch_check=False)
 def nested(records_df: Nested.DataFrame) -> Nested.DataFrame:
     CALLS.append(len(records_df))
     return records_df
@@ -114,7 +114,7 @@ def nested_free(records_df: pl.DataFrame) -> pl.DataFrame:
     return records_df
 
 
-@svc.endpoint("/nested_async", batch_max_size=3)
+@svc.endpoint("/nested_async", batch_max_size=3, batch_check=False)
 async def nested_async(records_df: Nested.DataFrame) -> pa.Table:
     """Returns slices of Arrow columns."""
     CALLS.append(len(records_df))
@@ -126,7 +126,7 @@ RUNNING: list[int] = [0, 0]
 """The calls that run now, and the largest number of them so far."""
 
 
-@svc.endpoint("/awaits", batch_max_size=2)
+@svc.endpoint("/awaits", batch_max_size=2, batch_check=False)
 async def awaits(records_df: Row.DataFrame) -> pl.Series:
     RUNNING[0] += 1
     RUNNING[1] = max(RUNNING)
@@ -135,7 +135,7 @@ async def awaits(records_df: Row.DataFrame) -> pl.Series:
     return noted(records_df) * 5
 
 
-@svc.endpoint("/refuses_later", batch_max_size=2)
+@svc.endpoint("/refuses_later", batch_max_size=2, batch_check=False)
 async def refuses_later(records_df: Row.DataFrame) -> pl.Series:
     await asyncio.sleep(0.01)
     if 77 in records_df["x"]:

@@ -95,8 +95,9 @@ def test_preferences_for_groups_hold_for_jobs(clients):
     lenient = clients.submit(rows=rows, path="/grouped")
     assert "1 of 2 groups failed" in clients.until(strict, "failed")["error"]["detail"]
     clients.until(lenient, "done")
-    found = clients.ann.get(f"/jobs/{lenient}/result").json()["predictions"]
-    assert [(row["key"], row["y"]) for row in found] == [("a", 2), ("b", None)]
+    found = clients.ann.get(f"/jobs/{lenient}/result").json()
+    assert [(row["key"], row["y"]) for row in found["predictions"]] == [("a", 2)]
+    assert [each["group"] for each in found["failed"]] == [{"key": "b"}]
 
 
 def test_a_job_runner_that_was_killed_is_waited_for(clients):

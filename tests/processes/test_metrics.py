@@ -146,7 +146,7 @@ class Numbers(Schema):
     a: pl.Float64
 
 
-@svc.endpoint("/mood")
+@svc.endpoint("/mood", batch_check=False)
 def mood(records_df: Numbers.DataFrame) -> pl.Series:
     """Rejects 1, fails on 2, and breaks the contract on 3."""
     first = records_df["a"][0]
@@ -174,7 +174,7 @@ def parts(records_df: Numbers.DataFrame):
 begun, go_on = threading.Event(), threading.Event()
 
 
-@svc.endpoint("/waits")
+@svc.endpoint("/waits", batch_check=False)
 def waits(records_df: Numbers.DataFrame) -> pl.Series:
     begun.set()
     go_on.wait(WITHIN_S)
@@ -189,6 +189,7 @@ def server(tmp_path):
 
     @svc.endpoint(
         "/stored/{name}",
+        batch_check=False,
         cache_config=afs.CacheConfig(
             client=afs.FsClient(base_path=tmp_path, path_template="/{name}.txt"), load_model=lambda path: int(Path(path).read_text())
         ),
