@@ -98,7 +98,7 @@ def normalize_wheel(wheel: Path) -> None:
 
 
 def without_links(wheel: Path, folder: Path) -> Path:
-    """Returns a copy of a wheel without addresses in its requirements, such as `helper @ file:///home/me/helper`; itself if it has none.
+    """Returns a copy of a wheel without addresses in its requirements, such as `helper @ file:///srv/helper`; itself if it has none.
 
     They would bind the wheel to this machine, and its digest to the folder in which it was built. The lock decides what is taken instead.
     """

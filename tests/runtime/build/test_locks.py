@@ -19,14 +19,14 @@ requires-python = ">=3.11"
 [[package]]
 name = "fork"
 version = "1.0"
-source = { registry = "https://index.example/simple" }
+source = { registry = "https://index.example/packages" }
 resolution-markers = ["python_full_version < '3.0'"]
 wheels = [{ url = "https://files.example/fork-1.0-py3-none-any.whl", hash = "sha256:f1" }]
 
 [[package]]
 name = "fork"
 version = "2.0"
-source = { registry = "https://index.example/simple" }
+source = { registry = "https://index.example/packages" }
 resolution-markers = ["python_full_version >= '3.0' and sys_platform == 'win32'", "python_full_version >= '3.0'"]
 sdist = { url = "https://files.example/fork-2.0.tar.gz", hash = "sha256:f3", size = 1 }
 wheels = [{ url = "https://files.example/fork-2.0-py3-none-any.whl", hash = "sha256:f2", size = 1 }]
@@ -75,14 +75,14 @@ requires-python = ">=3.11"
 name = "fork"
 version = "1.0"
 marker = "python_full_version < '3.0'"
-index = "https://index.example/simple"
+index = "https://index.example/packages"
 wheels = [{ url = "https://files.example/fork-1.0-py3-none-any.whl", hashes = { sha256 = "f1" } }]
 
 [[packages]]
 name = "fork"
 version = "2.0"
 marker = "python_full_version >= '3.0'"
-index = "https://index.example/simple"
+index = "https://index.example/packages"
 sdist = { url = "https://files.example/fork-2.0.tar.gz", hashes = { sha256 = "f3" } }
 wheels = [{ url = "https://files.example/fork-2.0-py3-none-any.whl", hashes = { sha256 = "f2" } }]
 
@@ -108,8 +108,8 @@ directory = { path = "../helper", editable = false }
 
 REQUIREMENTS = """\
 # what pip-compile and `uv export` write
---index-url https://index.example/simple
---extra-index-url=https://me:${PASSWORD}@more.example/simple
+--index-url https://index.example/packages
+--extra-index-url=https://me:${PASSWORD}@more.example/packages
 --only-binary :all:
 -r more.txt
 ./../helper
@@ -145,7 +145,7 @@ def test_uv_lock(project):
     """Forks by marker, a folder of wheels, a commit, an archive, a wheel and a folder beside the project."""
     found = pins(read_uv, project / "uv.lock", UV)
     assert found == {
-        "fork": Pin("fork", "2.0", ("sha256:f2", "sha256:f3"), options=("--extra-index-url https://index.example/simple",)),
+        "fork": Pin("fork", "2.0", ("sha256:f2", "sha256:f3"), options=("--extra-index-url https://index.example/packages",)),
         "flat": Pin("flat", "1.0", ("sha256:aa",), options=(f"--find-links {project}/wheels",)),
         "gitdep": Pin("gitdep", "1.0", link=f"git+https://git.example/gitdep@{COMMIT}#subdirectory=python"),
         "archive": Pin("archive", "1.0", ("sha256:bb",), "https://files.example/archive-1.0-py3-none-any.whl"),
@@ -160,7 +160,7 @@ def test_uv_lock(project):
 def test_pylock(project):
     """The same, as PEP 751 writes it. Without an index, pip is pointed at the file."""
     assert pins(read_pylock, project / "pylock.toml", PYLOCK) == {
-        "fork": Pin("fork", "2.0", ("sha256:f2", "sha256:f3"), options=("--extra-index-url https://index.example/simple",)),
+        "fork": Pin("fork", "2.0", ("sha256:f2", "sha256:f3"), options=("--extra-index-url https://index.example/packages",)),
         "direct": Pin("direct", "1.0", ("sha256:dd",), options=("--find-links https://files.example/direct-1.0-py3-none-any.whl",)),
         "gitdep": Pin("gitdep", "1.0", link=f"git+https://git.example/gitdep@{COMMIT}#subdirectory=python"),
         "archive": Pin("archive", "1.0", ("sha256:bb",), "https://files.example/archive-1.0-py3-none-any.whl"),
@@ -179,9 +179,9 @@ def test_requirements_with_hashes(project, monkeypatch):
     monkeypatch.setenv("PASSWORD", "s3cret")
     (project / "more.txt").write_text("--find-links wheels\nflat==1.0 --hash=sha256:aa\n")
     options = (
-        "--extra-index-url https://me:s3cret@more.example/simple",
+        "--extra-index-url https://me:s3cret@more.example/packages",
         f"--find-links {project}/wheels",
-        "--index-url https://index.example/simple",
+        "--index-url https://index.example/packages",
     )
     assert pins(read_requirements, project / "requirements.txt", REQUIREMENTS) == {
         "flat": Pin("flat", "1.0", ("sha256:aa",), options=options),

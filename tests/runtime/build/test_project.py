@@ -63,9 +63,7 @@ def test_options_that_are_not_understood_are_refused(project, line, said):
 
 
 def write_wheel(path, when, mode, order=1):
-    metadata = (
-        "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\nRequires-Dist: helper[fast] @ file:///home/me/helper ; python_version > '3'\n"
-    )
+    metadata = "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\nRequires-Dist: helper[fast] @ file:///srv/helper ; python_version > '3'\n"
     metadata += "Requires-Dist: numpy (>=2)\n\nWrite to Requires-Dist: me @ example.org\n"
     digest = base64.urlsafe_b64encode(hashlib.sha256(metadata.encode()).digest()).rstrip(b"=").decode()
     members = {
